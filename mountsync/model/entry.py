@@ -1,0 +1,61 @@
+"""One object of one side, at one time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Final, NewType
+
+Token = NewType("Token", str)
+"""Opaque text of a storage that changes if and only if the content changes (an ETag, a version)."""
+
+Digest = NewType("Digest", str)
+"""The sha256 of a whole content, 64 lower-case hexadecimal digits."""
+
+EMPTY_DIGEST: Final = Digest("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
+
+
+class Kind(Enum):
+    """What an entry is. Devices, FIFOs and sockets never travel and have no kind here."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+    SYMLINK = "symlink"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is known of one object. Absence is `None`, never an Entry.
+
+    `size` is in bytes, 0 for directories and links. `mtime_ns` counts from 1970 and is None where the
+    storage has none; `mode` holds the twelve permission bits or None where the storage has none;
+    `target` is the text of a symbolic link. `digest` is None when it is not known (yet).
+    """
+
+    kind: Kind
+    size: int = 0
+    mtime_ns: int | None = None
+    mode: int | None = None
+    digest: Digest | None = None
+    token: Token | None = None
+    target: str | None = None
+
+    def with_digest(self, digest: Digest | None) -> Entry:
+        """The same entry, its digest known."""
+        return replace(self, digest=digest)
+
+
+DIRECTORY: Final = Entry(Kind.DIRECTORY)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A path that could not be read or changed: skip it, and never take it for deleted.
+
+    A problem of a directory covers everything below it. `transient` says that it may pass by itself.
+    """
+
+    reason: str
+    transient: bool = True
+    error: str = "PathError"
+    """The name of the error's class in `mountsync.errors`."""

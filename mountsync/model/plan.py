@@ -1,0 +1,157 @@
+"""What one cycle will do: data, decided by `reconcile`, carried out by `engine.apply`.
+
+Side A is the local one (or the first named), side B the remote (or the second).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeAlias
+
+from mountsync.model.entry import Entry, Problem
+from mountsync.paths import RelPath
+
+
+class Side(Enum):
+    """One of the two replicas."""
+
+    A = "a"
+    B = "b"
+
+    @property
+    def other(self) -> Side:
+        """The replica across."""
+        return Side.B if self is Side.A else Side.A
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Copy the file at `origin` on the other side to `path`, over `expect` (None: nothing is there).
+
+    `entry` is what the other side holds at `origin`; the copy takes its content, mtime and mode.
+    """
+
+    path: RelPath
+    origin: RelPath
+    entry: Entry
+    expect: Entry | None
+
+
+@dataclass(frozen=True, slots=True)
+class MakeDirectory:
+    """Make the directory `path`, where nothing is."""
+
+    path: RelPath
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class MakeSymlink:
+    """Make the link `path` with `entry.target`, over `expect` (None: nothing is there)."""
+
+    path: RelPath
+    entry: Entry
+    expect: Entry | None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove what is at `path`, which must be `expect`; a directory only when it is empty."""
+
+    path: RelPath
+    expect: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Rename `source`, which must be `expect`, to `target`, over `replace` (None: nothing is there).
+
+    For a directory everything below it moves along.
+    """
+
+    source: RelPath
+    target: RelPath
+    expect: Entry
+    replace: Entry | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SetAttributes:
+    """Give `path` the mtime and mode of `entry`; its content is right already."""
+
+    path: RelPath
+    entry: Entry
+    expect: Entry
+
+
+Action: TypeAlias = Put | MakeDirectory | MakeSymlink | Delete | Move | SetAttributes
+
+
+class ConflictPolicy(Enum):
+    """What happens where both sides changed and differ. Ties always keep both."""
+
+    MANUAL = "manual"
+    KEEP_BOTH = "keep-both"
+    NEWER = "newer"
+    OLDER = "older"
+    LARGER = "larger"
+    SMALLER = "smaller"
+    A = "a"
+    B = "b"
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A path that both sides changed differently and that the policy leaves alone.
+
+    None stands for absence.
+    """
+
+    path: RelPath
+    base: Entry | None
+    a: Entry | None
+    b: Entry | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A conflict that the policy settled in this plan; told to the user, needs no hand."""
+
+    path: RelPath
+    policy: ConflictPolicy
+    winner: Side
+    copy: RelPath | None
+    """Where the loser's content lives on, on both sides; None when the policy drops it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that one cycle will do.
+
+    `to_a` and `to_b` are in an order that is safe to follow from front to back. `to_base` records what
+    both sides already agree on without any action (None: neither has it any more).
+    """
+
+    to_a: tuple[Action, ...] = ()
+    to_b: tuple[Action, ...] = ()
+    to_base: Mapping[RelPath, Entry | None] = field(default_factory=dict)
+    conflicts: tuple[Conflict, ...] = ()
+    resolved: tuple[Resolved, ...] = ()
+    problems: Mapping[RelPath, Problem] = field(default_factory=dict)
+
+    def of(self, side: Side) -> tuple[Action, ...]:
+        """What is to be done on that side."""
+        return self.to_a if side is Side.A else self.to_b
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether neither side has to change."""
+        return not self.to_a and not self.to_b
+
+
+def path_of(action: Action) -> RelPath:
+    """The path at which the action's result stands."""
+    return action.target if isinstance(action, Move) else action.path

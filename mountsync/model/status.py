@@ -1,0 +1,102 @@
+"""States that a person understands, and the numbers beside them. All of it crosses the socket."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import msgspec
+
+
+class SessionState(Enum):
+    """What a pair that is kept in sync is doing."""
+
+    STARTING = "starting"
+    WATCHING = "watching"
+    SCANNING = "scanning"
+    RECONCILING = "reconciling"
+    APPLYING = "applying"
+    SETTLED = "settled"
+    OFFLINE = "offline"
+    WAITING_TO_RETRY = "waiting-to-retry"
+    PAUSED = "paused"
+    HALTED_EMPTIED = "halted-emptied"
+    HALTED_DELETES = "halted-deletes"
+    FAILED = "failed"
+
+    @property
+    def halted(self) -> bool:
+        """Whether a person must confirm before anything goes on."""
+        return self in (SessionState.HALTED_EMPTIED, SessionState.HALTED_DELETES)
+
+
+class Transfer(msgspec.Struct, frozen=True, kw_only=True):
+    """One body on its way. `rate` is in bytes per second."""
+
+    path: str
+    direction: str
+    """`up` to the remote, `down` from it."""
+    done: int
+    size: int
+    rate: float
+
+
+class ConflictStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One conflict that waits for a hand. Sizes in bytes, times in ns since 1970, None for absence."""
+
+    path: str
+    reason: str
+    local_size: int | None
+    local_mtime_ns: int | None
+    remote_size: int | None
+    remote_mtime_ns: int | None
+
+
+class ProblemStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One path that could not be read or changed. `retry_at` is in seconds since 1970, None: not by itself."""
+
+    path: str
+    reason: str
+    error: str
+    retry_at: float | None
+
+
+class CacheStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The local cache, in bytes and counts. `limit` None: no limit was set."""
+
+    used: int
+    dirty: int
+    limit: int | None
+    pinned: int
+
+
+class CycleStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The last finished cycle. Times in seconds since 1970; counts of actions done."""
+
+    finished_at: float
+    to_local: int
+    to_remote: int
+    problems: int
+    conflicts: int
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """All that `mountsync status` shows of one mount or job."""
+
+    version: int = 1
+    name: str
+    remote: str
+    mountpoint: str | None
+    pid: int
+    state: str
+    reason: str | None
+    """Why it is in that state, for a person; None when there is nothing to say."""
+    pending: int
+    """Local changes that the remote does not have yet."""
+    pending_bytes: int
+    transfers: list[Transfer]
+    conflicts: list[ConflictStatus]
+    problems: list[ProblemStatus]
+    cache: CacheStatus | None
+    last_cycle: CycleStatus | None
+    entries: int
+    """Names known of the tree."""

@@ -1,0 +1,1 @@
+"""Backends: whatever holds objects under paths."""

@@ -1,0 +1,142 @@
+"""Bodies of uploads. All can be read again and in any order; those on disk are read in threads."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+import trio
+
+from mountsync.errors import Corrupt, Stale, from_os_error
+from mountsync.model.entry import Entry
+from mountsync.paths import RelPath
+from mountsync.storage.api import Source, Storage
+
+PIECE: Final = 1 << 20
+"""Bytes read at once by whoever streams a source: large enough to hide a thread hop."""
+
+
+class BytesSource:
+    """A body that is in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    @property
+    def size(self) -> int:
+        return len(self._data)
+
+    async def read(self, offset: int, length: int) -> bytes:
+        return self._data[offset : offset + length]
+
+    def still(self) -> bool:
+        return True
+
+
+class FileSource:
+    """A body in a local file. It moved on when size, mtime or inode differ from those at opening.
+
+    The descriptor is owned: call `close`, or use it as a context manager.
+    """
+
+    def __init__(self, path: str | bytes) -> None:
+        """Raises the path's error when the file cannot be opened."""
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as error:
+            raise from_os_error(error, os.fsdecode(path)) from error
+        self._seen = self._look()
+
+    def _look(self) -> tuple[int, int, int]:
+        found = os.fstat(self._fd)
+        return found.st_size, found.st_mtime_ns, found.st_ino
+
+    def __enter__(self) -> FileSource:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives the descriptor back. Safe to call twice."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    @property
+    def size(self) -> int:
+        return self._seen[0]
+
+    def fileno(self) -> int:
+        """The descriptor, for a storage that can copy from it inside the kernel."""
+        return self._fd
+
+    async def read(self, offset: int, length: int) -> bytes:
+        wanted = max(0, min(length, self.size - offset))
+        data = await trio.to_thread.run_sync(os.pread, self._fd, wanted, offset)
+        if len(data) != wanted:
+            raise Stale("the file became shorter while it was read")
+        return data
+
+    def still(self) -> bool:
+        return self._look() == self._seen
+
+
+class StorageSource:
+    """A body in another storage: ranged reads that insist on the version that `entry` names."""
+
+    def __init__(self, storage: Storage, path: RelPath, entry: Entry) -> None:
+        self._storage = storage
+        self._path = path
+        self._entry = entry
+
+    @property
+    def size(self) -> int:
+        return self._entry.size
+
+    async def read(self, offset: int, length: int) -> bytes:
+        return await read_range(
+            self._storage, self._path, offset, length, size=self.size, entry=self._entry
+        )
+
+    def still(self) -> bool:
+        return True
+
+
+async def read_range(
+    storage: Storage, path: RelPath, offset: int, length: int, *, size: int, entry: Entry
+) -> bytes:
+    """Exactly the bytes of `[offset, offset + length)` that lie within `size`.
+
+    Raises Corrupt when the storage gives fewer, Stale when the object is not `entry` any more.
+    """
+    wanted = max(0, min(length, size - offset))
+    pieces = []
+    async with storage.read(path, offset, wanted, expect=entry.token) as blocks:
+        async for block in blocks:
+            pieces.append(block)
+    data = b"".join(pieces)
+    if len(data) != wanted:
+        raise Corrupt(f"{len(data)} bytes came where {wanted} were expected", path=path)
+    return data
+
+
+class PieceReader:
+    """Iterates over a source from front to back in pieces of `PIECE` bytes."""
+
+    def __init__(self, source: Source, piece: int = PIECE) -> None:
+        self._source = source
+        self._piece = piece
+        self._offset = 0
+
+    def __aiter__(self) -> PieceReader:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._offset >= self._source.size:
+            raise StopAsyncIteration
+        data = await self._source.read(self._offset, self._piece)
+        if not data:
+            raise Stale("the source ended early")
+        self._offset += len(data)
+        return data
