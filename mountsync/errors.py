@@ -149,9 +149,7 @@ class Unreachable(MountsyncError):
 class Throttled(Unreachable):
     """The storage asks us to wait; `retry_after` is in seconds, None when it did not say."""
 
-    def __init__(
-        self, reason: str, *, retry_after: float | None = None, path: str | None = None
-    ) -> None:
+    def __init__(self, reason: str, *, retry_after: float | None = None, path: str | None = None) -> None:
         super().__init__(reason, path=path)
         self.retry_after = retry_after
 
@@ -276,6 +274,4 @@ def printable(text: str | None) -> str:
     if text is None:
         return ""
     safe = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in safe
-    )
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in safe)

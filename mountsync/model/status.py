@@ -52,7 +52,7 @@ class ConflictStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProblemStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One path that could not be read or changed. `retry_at` is in seconds since 1970, None: not by itself."""
+    """One path that could not be read or changed. `retry_at`: seconds since 1970, None: not by itself."""
 
     path: str
     reason: str

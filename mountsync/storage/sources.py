@@ -95,9 +95,7 @@ class StorageSource:
         return self._entry.size
 
     async def read(self, offset: int, length: int) -> bytes:
-        return await read_range(
-            self._storage, self._path, offset, length, size=self.size, entry=self._entry
-        )
+        return await read_range(self._storage, self._path, offset, length, size=self.size, entry=self._entry)
 
     def still(self) -> bool:
         return True
@@ -111,10 +109,8 @@ async def read_range(
     Raises Corrupt when the storage gives fewer, Stale when the object is not `entry` any more.
     """
     wanted = max(0, min(length, size - offset))
-    pieces = []
     async with storage.read(path, offset, wanted, expect=entry.token) as blocks:
-        async for block in blocks:
-            pieces.append(block)
+        pieces = [block async for block in blocks]
     data = b"".join(pieces)
     if len(data) != wanted:
         raise Corrupt(f"{len(data)} bytes came where {wanted} were expected", path=path)
