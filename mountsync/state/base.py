@@ -1,0 +1,134 @@
+"""What both sides last agreed on, as a tree of its own.
+
+A row sits at (id of the directory, name) as the remote has it; `node` and `generation` name the local
+state that agreed. A directory that was renamed on both sides is one changed row, whatever it holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from mountsync.model.entry import Digest, Entry, Kind, Token
+from mountsync.paths import from_bytes, to_bytes
+from mountsync.state.database import Database, Row
+from mountsync.state.tree import ROOT_ID, NodeId
+
+_KINDS: Final = (Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK)
+_COLUMNS: Final = (
+    "parent, name, node, generation, kind, size, mtime_ns, mode, local_mtime_ns, local_mode,"
+    " digest, token, target"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BaseRow:
+    """One row of table `base`. `remote` is the entry as the remote reported it, digest included."""
+
+    parent: NodeId
+    name: bytes
+    node: NodeId
+    generation: int
+    remote: Entry
+    local_mtime_ns: int | None
+    local_mode: int | None
+
+
+def _row(found: Row) -> BaseRow:
+    parent, name, node, generation, kind, size, mtime, mode, l_mtime, l_mode, digest, token, target = found
+    remote = Entry(
+        kind=_KINDS[kind],
+        size=size,
+        mtime_ns=mtime,
+        mode=mode,
+        digest=None if digest is None else Digest(digest.hex()),
+        token=None if token is None else Token(token),
+        target=None if target is None else from_bytes(target),
+    )
+    return BaseRow(NodeId(parent), name, NodeId(node), generation, remote, l_mtime, l_mode)
+
+
+class Base:
+    """Reads and writes the base. Writing needs an open transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def find(self, parent: int, name: bytes) -> BaseRow | None:
+        """What was agreed at a place, None when nothing was."""
+        found = self._db.row(f"SELECT {_COLUMNS} FROM base WHERE parent = ? AND name = ?", (parent, name))
+        return None if found is None else _row(found)
+
+    def of_node(self, node_id: int) -> list[BaseRow]:
+        """Every place at which this node was agreed: one, several for hard links, none when it is new."""
+        found = self._db.rows(f"SELECT {_COLUMNS} FROM base WHERE node = ? ORDER BY parent, name", (node_id,))
+        return [_row(row) for row in found]
+
+    def children(self, parent: int) -> list[BaseRow]:
+        """All that was agreed in a directory, sorted by name."""
+        found = self._db.rows(f"SELECT {_COLUMNS} FROM base WHERE parent = ? ORDER BY name", (parent,))
+        return [_row(row) for row in found]
+
+    def resolve(self, path: bytes) -> BaseRow | None:
+        """What was agreed at a path of the remote, None when nothing was."""
+        row: BaseRow | None = None
+        parent = ROOT_ID
+        for part in path.split(b"/"):
+            row = self.find(parent, part)
+            if row is None:
+                return None
+            parent = row.node
+        return row
+
+    def path(self, parent: int, name: bytes) -> bytes | None:
+        """The remote's path of a row's place, None when its directory is not agreed any more."""
+        parts = [name]
+        while parent != ROOT_ID:
+            above = self._db.row("SELECT parent, name FROM base WHERE node = ? LIMIT 1", (parent,))
+            if above is None:
+                return None
+            parent = above[0]
+            parts.append(above[1])
+        return b"/".join(reversed(parts))
+
+    def put(self, row: BaseRow) -> None:
+        """Records an agreement at a place."""
+        remote = row.remote
+        self._db.execute(
+            f"INSERT OR REPLACE INTO base ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            (
+                row.parent,
+                row.name,
+                row.node,
+                row.generation,
+                _KINDS.index(remote.kind),
+                remote.size,
+                remote.mtime_ns,
+                remote.mode,
+                row.local_mtime_ns,
+                row.local_mode,
+                None if remote.digest is None else bytes.fromhex(remote.digest),
+                remote.token,
+                None if remote.target is None else to_bytes(remote.target),
+            ),
+        )
+
+    def remove(self, parent: int, name: bytes) -> None:
+        """Records that neither side has anything at a place any more."""
+        self._db.execute("DELETE FROM base WHERE parent = ? AND name = ?", (parent, name))
+
+    def move(self, parent: int, name: bytes, new_parent: int, new_name: bytes) -> None:
+        """Records that a place moved, with all that is below it."""
+        self._db.execute("DELETE FROM base WHERE parent = ? AND name = ?", (new_parent, new_name))
+        self._db.execute(
+            "UPDATE base SET parent = ?, name = ? WHERE parent = ? AND name = ?",
+            (new_parent, new_name, parent, name),
+        )
+
+    def has_children(self, node_id: int) -> bool:
+        """Whether anything was agreed in a directory."""
+        return self._db.row("SELECT 1 FROM base WHERE parent = ? LIMIT 1", (node_id,)) is not None
+
+    def count(self) -> int:
+        """How many places are agreed."""
+        return int(self._db.value("SELECT count(*) FROM base"))
