@@ -1,0 +1,79 @@
+"""What can be made to go wrong, and what was counted. All of it is set and read by tests."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass
+class RpcFault:
+    """The next `times` calls of `method` end with `status` (a grpclib Status name)."""
+
+    method: str
+    status: str
+    times: int = 1
+    message: str = "injected"
+    retry_after: float | None = None
+    """Sent as an RPCRetryPolicy detail: the server asks the client to come back after so many seconds."""
+    after: bool = False
+    """The call takes effect before its answer is lost."""
+
+
+@dataclass
+class Faults:
+    """Faults are off unless set. Counts go down as they are used."""
+
+    rpc: list[RpcFault] = field(default_factory=list)
+    conflict_status: str = "ALREADY_EXISTS"
+    """How a create-if-absent is refused: the vendor's client knows ALREADY_EXISTS, INVALID_ARGUMENT was seen."""
+    dedupe: str = "file"
+    """`file`: a block is known only if that file holds it; `global`: if any file does."""
+    directories_vanish: bool = False
+    """A directory goes with its last file."""
+    put_keeps_mtime: bool = False
+    """A put that changes nothing leaves the mtime."""
+    send_digest: bool = False
+    """Block answers carry Repr-Digest."""
+    list_batch: int = 1000
+    list_dies_after: int | None = None
+    """The next listing dies after so many batches ..."""
+    list_deaths: int = 1
+    """... so many times."""
+    too_many_files: int | None = None
+    """Listings of more entries than this are refused."""
+    put_status: list[int] = field(default_factory=list)
+    """HTTP statuses of the next block uploads; 0 drops the connection."""
+    get_status: list[int] = field(default_factory=list)
+    get_truncate: int = 0
+    """The next so many block downloads end early, chunked, with status 200."""
+    get_overlong: int = 0
+    get_corrupt: int = 0
+    """The next so many block downloads have a flipped byte (with the digest of the true bytes, if any)."""
+    invisible_lookups: int = 0
+    """After a put the old state is seen by so many more lookups."""
+    delay: float = 0.0
+    """Seconds before each RPC is answered."""
+    block_delay: float = 0.0
+    omit_zeros: bool = True
+    """Leave trailing zeros off a body when the client said that it pads."""
+    unreadable: set[str] = field(default_factory=set)
+    """Directories whose listing is refused as too large."""
+
+
+@dataclass
+class Counts:
+    """What the server was asked, for assertions on traffic."""
+
+    rpc: Counter[str] = field(default_factory=Counter)
+    puts: int = 0
+    put_bytes: int = 0
+    gets: int = 0
+    get_bytes: int = 0
+    blocks_now: int = 0
+    blocks_most: int = 0
+    """The most block transfers that were under way at once."""
+    rpc_now: int = 0
+    rpc_most: int = 0
+    disconnects: int = 0
+    """Block transfers that the client broke off."""
