@@ -10,20 +10,26 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
 
+from mountsync.model.base import Agreed
 from mountsync.model.entry import Entry, Problem
+from mountsync.model.side import Side
 from mountsync.paths import RelPath
 
-
-class Side(Enum):
-    """One of the two replicas."""
-
-    A = "a"
-    B = "b"
-
-    @property
-    def other(self) -> Side:
-        """The replica across."""
-        return Side.B if self is Side.A else Side.A
+__all__ = [
+    "Action",
+    "Conflict",
+    "ConflictPolicy",
+    "Delete",
+    "MakeDirectory",
+    "MakeSymlink",
+    "Move",
+    "Plan",
+    "Put",
+    "Resolved",
+    "SetAttributes",
+    "Side",
+    "path_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +74,16 @@ class Delete:
 class Move:
     """Rename `source`, which must be `expect`, to `target`, over `replace` (None: nothing is there).
 
-    For a directory everything below it moves along.
+    For a directory everything below it moves along. `base` says that this follows a move of the other
+    side: once it is done, the rows of base at and below `base` belong at and below `target` (replacing
+    what base had there). None: base does not change.
     """
 
     source: RelPath
     target: RelPath
     expect: Entry
     replace: Entry | None = None
+    base: RelPath | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +140,19 @@ class Resolved:
 class Plan:
     """All that one cycle will do.
 
-    `to_a` and `to_b` are in an order that is safe to follow from front to back. `to_base` records what
-    both sides already agree on without any action (None: neither has it any more).
+    `to_base` records what both sides already agree on without any action (None: neither has it any
+    more) and is written first. Then come all moves of `to_a`, then those of `to_b`, with whatever stands
+    before them in the list; every other action finds both sides with their moves done, and its paths
+    and origins are meant so. Within one side the order is safe from front to back; apart from the
+    moves the sides do not wait for each other.
+
+    `expect` is what the scan saw. A move may give an object a new token; then the new one counts.
+    After each other action base holds, at its path, what both sides hold there.
     """
 
     to_a: tuple[Action, ...] = ()
     to_b: tuple[Action, ...] = ()
-    to_base: Mapping[RelPath, Entry | None] = field(default_factory=dict)
+    to_base: Mapping[RelPath, Agreed | None] = field(default_factory=dict)
     conflicts: tuple[Conflict, ...] = ()
     resolved: tuple[Resolved, ...] = ()
     problems: Mapping[RelPath, Problem] = field(default_factory=dict)
