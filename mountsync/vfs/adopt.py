@@ -1,0 +1,232 @@
+"""What happened on the remote, brought into the mounted tree.
+
+Each method is one transaction that changes the tree and the base together, so that no crash can make
+the one speak of something that the other does not know. Nothing here touches a node that has changes
+of its own: then Stale is raised, and whoever decided that decides again.
+
+A remote file whose content changed becomes a new node under the old name. Open handles keep the old
+node, and the kernel, which trusts its own idea of the size of files that it knows, learns of a file
+that it has never seen.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from mountsync.errors import DirectoryNotEmpty, Stale
+from mountsync.model.entry import Entry, Kind
+from mountsync.paths import from_bytes, to_bytes
+from mountsync.state.base import Base, BaseRow
+from mountsync.state.database import Database
+from mountsync.state.journal import Journal
+from mountsync.state.tree import Node, NodeId, Place, Tree
+from mountsync.vfs.notifier import KernelNotifier
+
+
+class Guard(Protocol):
+    """What the tree's user knows of nodes in use."""
+
+    def is_busy(self, node_id: NodeId) -> bool:
+        """Whether an open handle has bytes that are not saved."""
+        ...
+
+    def remove_node_if_unused(self, node_id: NodeId) -> None:
+        """Deletes a node without names once no handle holds it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """What nodes from the remote get, where the remote does not say."""
+
+    uid: int
+    gid: int
+    file_mode: int = 0o644
+    directory_mode: int = 0o755
+
+
+_TYPES = {Kind.FILE: stat.S_IFREG, Kind.DIRECTORY: stat.S_IFDIR, Kind.SYMLINK: stat.S_IFLNK}
+
+
+class Adopter:
+    """Applies remote changes to the tree. Every call is a transaction and a critical section."""
+
+    def __init__(
+        self,
+        database: Database,
+        tree: Tree,
+        journal: Journal,
+        base: Base,
+        kernel: Callable[[], KernelNotifier],
+        guard: Guard,
+        ownership: Ownership,
+        clock: Callable[[], int],
+    ) -> None:
+        self._db = database
+        self._tree = tree
+        self._journal = journal
+        self._base = base
+        self._kernel = kernel
+        self._guard = guard
+        self._ownership = ownership
+        self._clock = clock
+
+    def plant(self, parent: NodeId, name: bytes, remote: Entry, *, instead_of: NodeId | None) -> NodeId:
+        """Shows a remote object under a name, cold, in place of `instead_of` (None: of nothing)."""
+        with self._db.transaction:
+            old = self._expect(parent, name, instead_of)
+            if old is not None:
+                self._detach(parent, name, old)
+            node = self._insert(parent, name, remote)
+            self._changed_directory(parent)
+        if old is None:
+            self._kernel().entry_appeared(parent, name)
+        else:
+            self._kernel().entry_changed(parent, name)
+            self._guard.remove_node_if_unused(old.id)
+        return node.id
+
+    def plant_many(self, parent: NodeId, found: Iterable[tuple[bytes, Entry]]) -> None:
+        """Shows many objects of a directory at once; names that exist here already are left alone."""
+        with self._db.transaction:
+            for name, remote in found:
+                if self._tree.child_id(parent, name) is None and self._base.find(parent, name) is None:
+                    self._insert(parent, name, remote)
+
+    def _insert(self, parent: NodeId, name: bytes, remote: Entry) -> Node:
+        node = self._node_for(remote)
+        self._tree.insert(node)
+        if node.place == Place.BLOB:
+            self._db.execute("INSERT INTO blob VALUES (?, x'')", (node.id,))
+        self._tree.link(parent, name, node.id)
+        if node.is_directory:
+            self._count_directory(parent, 1)
+        self._agree(parent, name, node, remote)
+        return node
+
+    def _node_for(self, remote: Entry) -> Node:
+        now = self._clock()
+        mtime = now if remote.mtime_ns is None else remote.mtime_ns
+        owner = self._ownership
+        usual = owner.directory_mode if remote.kind is Kind.DIRECTORY else owner.file_mode
+        mode = usual if remote.mode is None else remote.mode
+        return Node(
+            id=self._tree.new_id(),
+            mode=_TYPES[remote.kind] | (0o777 if remote.kind is Kind.SYMLINK else mode),
+            uid=owner.uid,
+            gid=owner.gid,
+            rdev=0,
+            nlink=2 if remote.kind is Kind.DIRECTORY else 1,
+            size=remote.size if remote.kind is Kind.FILE else len(to_bytes(remote.target or "")),
+            mtime_ns=mtime,
+            ctime_ns=now,
+            atime_ns=mtime,
+            generation=0,
+            place=Place.BLOB if remote.kind is Kind.FILE and remote.size == 0 else Place.NOWHERE,
+            target=None if remote.target is None else to_bytes(remote.target),
+            listed=0,
+        )
+
+    def drop(self, parent: NodeId, name: bytes, node_id: NodeId) -> None:
+        """Takes away what the remote no longer has. Raises DirectoryNotEmpty while names are below it."""
+        with self._db.transaction:
+            node = self._expect(parent, name, node_id)
+            assert node is not None
+            if node.is_directory and self._tree.has_children(node.id):
+                raise DirectoryNotEmpty("the directory holds files of this machine", path=from_bytes(name))
+            self._detach(parent, name, node)
+            self._base.remove(parent, name)
+            self._changed_directory(parent)
+        self._kernel().entry_vanished(parent, name, node_id)
+        self._guard.remove_node_if_unused(node_id)
+
+    def move(
+        self, parent: NodeId, name: bytes, new_parent: NodeId, new_name: bytes, node_id: NodeId
+    ) -> None:
+        """Follows a rename of the remote onto a free name; changes inside a directory stay as they are."""
+        with self._db.transaction:
+            node = self._tree.child(parent, name)
+            if node is None or node.id != node_id or self._tree.child_id(new_parent, new_name) is not None:
+                raise Stale("the tree changed meanwhile", path=from_bytes(name))
+            self._tree.unlink(parent, name)
+            self._tree.link(new_parent, new_name, node_id)
+            if node.is_directory and parent != new_parent:
+                self._count_directory(parent, -1)
+                self._count_directory(new_parent, 1)
+            self._base.move(parent, name, new_parent, new_name)
+            self._changed_directory(parent)
+            self._changed_directory(new_parent)
+        self._kernel().entry_vanished(parent, name, node_id)
+        self._kernel().entry_appeared(new_parent, new_name)
+
+    def refresh(self, parent: NodeId, name: bytes, remote: Entry, node_id: NodeId) -> None:
+        """Takes over mtime and mode of the remote; the content is the same."""
+        with self._db.transaction:
+            node = self._expect(parent, name, node_id)
+            assert node is not None
+            if remote.mtime_ns is not None:
+                node.mtime_ns = remote.mtime_ns
+            if remote.mode is not None:
+                node.mode = stat.S_IFMT(node.mode) | remote.mode
+            node.ctime_ns = self._clock()
+            self._tree.save(node)
+            self._agree(parent, name, node, remote)
+        self._kernel().attributes_changed(node_id)
+
+    def agree(self, row: BaseRow) -> None:
+        """Records an agreement that needs no change of the tree."""
+        with self._db.transaction:
+            self._base.put(row)
+
+    def forget(self, parent: NodeId, name: bytes) -> None:
+        """Records that neither side has anything at a place."""
+        with self._db.transaction:
+            self._base.remove(parent, name)
+
+    def mark_listed(self, directories: Iterable[NodeId]) -> None:
+        """Records that all that the remote holds in these directories is known."""
+        with self._db.transaction:
+            for directory in directories:
+                node = self._tree.find(directory)
+                if node is not None and not node.listed:
+                    node.listed = 1
+                    self._tree.save(node)
+
+    def _expect(self, parent: NodeId, name: bytes, node_id: NodeId | None) -> Node | None:
+        node = self._tree.child(parent, name)
+        found = None if node is None else node.id
+        if found != node_id or (node is not None and self._has_changes(node)):
+            raise Stale("the tree changed meanwhile", path=from_bytes(name))
+        return node
+
+    def _has_changes(self, node: Node) -> bool:
+        return self._journal.has(node.id) or self._guard.is_busy(node.id)
+
+    def _detach(self, parent: NodeId, name: bytes, node: Node) -> None:
+        if node.is_directory and self._tree.has_children(node.id):
+            raise DirectoryNotEmpty("the directory holds files", path=from_bytes(name))
+        self._tree.unlink(parent, name)
+        node.nlink = 0 if node.is_directory else node.nlink - 1
+        node.ctime_ns = self._clock()
+        self._tree.save(node)
+        if node.is_directory:
+            self._count_directory(parent, -1)
+
+    def _agree(self, parent: NodeId, name: bytes, node: Node, remote: Entry) -> None:
+        self._base.put(
+            BaseRow(parent, name, node.id, node.generation, remote, node.mtime_ns, stat.S_IMODE(node.mode))
+        )
+
+    def _count_directory(self, parent: NodeId, step: int) -> None:
+        node = self._tree.node(parent)
+        node.nlink += step
+        self._tree.save(node)
+
+    def _changed_directory(self, parent: NodeId) -> None:
+        node = self._tree.node(parent)
+        node.mtime_ns = node.ctime_ns = self._clock()
+        self._tree.save(node)
+        self._kernel().attributes_changed(parent)
