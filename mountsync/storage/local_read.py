@@ -1,0 +1,97 @@
+"""Reads one version of one file of the local disk."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Final
+
+import trio
+
+from mountsync.errors import IsADirectory, Stale, Unsupported
+from mountsync.model.entry import Token
+from mountsync.paths import RelPath
+from mountsync.storage.api import Expect
+from mountsync.storage.local_root import LocalRoot, existing, naming, token_of
+
+PIECE: Final = 1 << 20
+"""Bytes read in one thread hop."""
+
+
+class Opened:
+    """One version of one file, open for reading. Synchronous: for threads; call `close`."""
+
+    def __init__(self, root: LocalRoot, path: RelPath, expect: Expect) -> None:
+        """Raises NotFound, IsADirectory, Unsupported (not a regular file) or Stale."""
+        self._path = path
+        with naming(path, lookup=True), root.parent(path) as (parent, name):
+            found = existing(parent, name, path, None)
+            _refuse_unreadable(found, path)
+            # O_NONBLOCK: should the name have become a FIFO meanwhile, opening it must not wait.
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            self.fd = os.open(name, flags, dir_fd=parent)
+        try:
+            self._begin(os.fstat(self.fd), expect)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, found: os.stat_result, expect: Expect) -> None:
+        _refuse_unreadable(found, self._path)
+        self.size = found.st_size
+        self.mtime_ns = found.st_mtime_ns
+        self.mode = found.st_mode & 0o7777
+        self._token: Token = token_of(found)
+        if expect is not None and expect != self._token:
+            raise Stale("it is not the version that was expected", path=self._path)
+
+    def end(self, offset: int, length: int | None) -> int:
+        """Where a read of `length` bytes from `offset` ends."""
+        return self.size if length is None else min(self.size, offset + length)
+
+    def insist(self) -> None:
+        """Raises Stale when the file was changed in place since it was opened."""
+        with naming(self._path):
+            if token_of(os.fstat(self.fd)) != self._token:
+                raise Stale("it was changed while it was read", path=self._path)
+
+    def piece(self, offset: int, length: int) -> bytes:
+        """Bytes of the version that was opened. Raises Stale."""
+        with naming(self._path):
+            data = os.pread(self.fd, length, offset)
+        self.insist()
+        return data
+
+    def close(self) -> None:
+        """Gives the descriptor back."""
+        os.close(self.fd)
+
+
+def _refuse_unreadable(found: os.stat_result, path: RelPath) -> None:
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectory("it is a directory", path=path)
+    if not stat.S_ISREG(found.st_mode):
+        raise Unsupported("it is a symbolic link and has no content", path=path)
+
+
+class Pieces:
+    """Reads a range in threads, piece by piece."""
+
+    def __init__(self, opened: Opened, offset: int, end: int, threads: trio.CapacityLimiter) -> None:
+        self._opened = opened
+        self._offset = offset
+        self._end = end
+        self._threads = threads
+
+    def __aiter__(self) -> Pieces:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._offset >= self._end:
+            raise StopAsyncIteration
+        wanted = min(PIECE, self._end - self._offset)
+        data = await trio.to_thread.run_sync(self._opened.piece, self._offset, wanted, limiter=self._threads)
+        self._offset += len(data)
+        if not data:
+            raise Stale("it became shorter while it was read")
+        return data
