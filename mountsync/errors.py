@@ -250,7 +250,6 @@ _FROM_ERRNO: dict[int, type[MountsyncError]] = {
     errno.ENOTSUP: Unsupported,
     errno.EFBIG: TooLarge,
     errno.EXDEV: Unsupported,
-    errno.EFBIG: TooLarge,
     errno.ENOSPC: NoSpace,
     errno.EDQUOT: QuotaExceeded,
     errno.ESTALE: Stale,

@@ -28,6 +28,7 @@ from mountsync.storage.local_read import PIECE, Opened, Pieces
 from mountsync.storage.local_root import LocalRoot, naming
 from mountsync.storage.local_temporary import Temporaries
 from mountsync.storage.local_walk import walk
+from mountsync.storage.local_watch import watch_tree
 from mountsync.storage.options import OpenContext, Option, OptionKind
 
 OPTIONS: tuple[Option, ...] = (
@@ -240,6 +241,12 @@ class LocalStorage:
 
     async def set_mode(self, path: RelPath, mode: int) -> Entry:
         return await self._in_thread(local_changes.set_mode, self._root, path, mode)
+
+    @asynccontextmanager
+    async def watch(self) -> AsyncIterator[AsyncIterator[frozenset[RelPath]]]:
+        """As `SupportsWatch.watch`; sees what programs on this machine change."""
+        async with watch_tree(self._root, self._threads) as hints:
+            yield hints
 
     async def usage(self) -> Usage:
         return await self._in_thread(self._usage)
