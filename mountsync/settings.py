@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from mountsync.errors import ConfigError, UsageError
+from mountsync.formats.local_names import LocalNames
 from mountsync.formats.sizes import Bandwidth, parse_bandwidth, parse_duration, parse_size
 from mountsync.model.plan import ConflictPolicy
 
@@ -25,6 +26,7 @@ NO_DELETE_LIMIT: Final = (1 << 63) - 1
 
 
 NO_BANDWIDTH_LIMIT: Final = Bandwidth()
+ONLY_USUAL: Final = LocalNames()
 
 
 class Durability(Enum):
@@ -74,6 +76,8 @@ class MountSettings:
     """A file with gitignore patterns; what they match is invisible on both sides and never deleted."""
     max_delete: int | None = None
     """A cycle that would delete more entries halts. None: half of the entries and more than 20."""
+    local_only: LocalNames = ONLY_USUAL
+    """Which names stay on this machine: temporary and lock files of programs."""
     offline: bool = False
     """Start without asking the remote; nothing travels until `resume`."""
     log_level: str = "info"
@@ -175,6 +179,13 @@ def _path(given: object) -> Path:
     return Path(os.path.abspath(os.path.expanduser(text)))
 
 
+def _local_only(given: object) -> LocalNames:
+    patterns = given if isinstance(given, list) else _text(given).split(",")
+    if not all(isinstance(pattern, str) and pattern and "/" not in pattern for pattern in patterns):
+        raise UsageError(f"{given!r} is not a list of names", hint='write ["*.tmp", "*.part"]')
+    return LocalNames.extended(patterns)
+
+
 def _number(given: object, lowest: int = 0) -> int:
     text = _text(given)
     if not re.fullmatch(r"[0-9]{1,18}", text) or int(text) < lowest:
@@ -259,6 +270,9 @@ MOUNT_OPTIONS: Final[tuple[MountOption, ...]] = (
     MountOption("filter_from", _path, "FILE", "Gitignore patterns of what stays out."),
     MountOption(
         "max_delete", _max_delete, "N", "Halt before deleting more than N entries.", "half, and over 20"
+    ),
+    MountOption(
+        "local_only", _local_only, "NAMES", "More names that never travel, with * and ?, comma between."
     ),
     MountOption("offline", _switch, "", "Start without asking the remote; `resume` goes online."),
     MountOption(

@@ -141,9 +141,7 @@ class Controllable(Protocol):
 
 
 class _Args(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Arguments of a command. `job` names a session where one socket serves several."""
-
-    job: str | None = None
+    """Arguments of a command."""
 
 
 class StatusArgs(_Args, frozen=True, kw_only=True):
@@ -239,7 +237,7 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     id: int
     cmd: str
-    args: msgspec.Raw = msgspec.Raw(b"{}")
+    args: dict[str, Any] = {}
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -254,7 +252,7 @@ class Result(msgspec.Struct, frozen=True):
     """A reply to a command that was carried out."""
 
     id: int
-    result: msgspec.Raw
+    result: Any
 
 
 class Refusal(msgspec.Struct, frozen=True):

@@ -1,0 +1,69 @@
+"""Events from one session to any number of listeners, none of whom can hold it up."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+
+from mountsync.control.protocol import Event, LostEvent
+
+BACKLOG: Final = 256
+"""Events that wait for a slow listener; more are dropped and counted."""
+
+
+class _Listener:
+    def __init__(self, job: str) -> None:
+        self._job = job
+        self._lost = 0
+        self._send, self.receive = trio.open_memory_channel[Event](BACKLOG)
+
+    def put(self, event: Event) -> None:
+        try:
+            if self._lost:
+                self._send.send_nowait(LostEvent(job=self._job, count=self._lost))
+                self._lost = 0
+            self._send.send_nowait(event)
+        except trio.WouldBlock:
+            self._lost += 1
+        except trio.BrokenResourceError:
+            return  # the listener has just gone
+
+    def end(self) -> None:
+        self._send.close()
+
+
+class Broadcaster:
+    """Hands every published event to all who listen at that moment."""
+
+    def __init__(self, job: str) -> None:
+        self._job = job
+        self._listeners: set[_Listener] = set()
+        self._ended = False
+
+    def publish(self, event: Event) -> None:
+        """Never blocks and never fails; without listeners it costs nothing."""
+        for listener in self._listeners:
+            listener.put(event)
+
+    def end(self) -> None:
+        """Ends the iteration of all listeners, of later ones at once."""
+        self._ended = True
+        for listener in self._listeners:
+            listener.end()
+
+    @asynccontextmanager
+    async def listen(self) -> AsyncIterator[AsyncIterator[Event]]:
+        """Events from now on. A `LostEvent` stands where some were dropped."""
+        listener = _Listener(self._job)
+        if self._ended:
+            listener.end()
+        self._listeners.add(listener)
+        try:
+            yield listener.receive
+        finally:
+            self._listeners.discard(listener)
+            listener.end()
+            listener.receive.close()
