@@ -16,7 +16,9 @@ import structlog
 from mountsync.errors import from_os_error, printable
 
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-_SECRET_KEY: Final = re.compile(r"secret|password|passwd|token_id|credential|authorization|api_?key", re.I)
+_SECRET_KEY: Final = re.compile(
+    r"secret|password|passwd|token_id|credential|authorization|api_?key", re.IGNORECASE
+)
 _SECRET_TEXT: Final = re.compile(
     r"""(?xi)
       (?P<lead> \b (?: secret | password | passwd | authorization | api_?key | [a-z_]*secret[a-z_]* )
@@ -28,11 +30,12 @@ _SECRET_TEXT: Final = re.compile(
 STARS: Final = "***"
 
 
-def configure(*, level: str = "info", form: str = "auto", file: Path | None = None) -> None:
+def configure(*, level: str = "info", form: str = "auto", file: Path | None = None) -> TextIO:
     """Sets up logging for this process; `form` is `auto`, `human` or `json`.
 
     `auto` means human lines on a terminal and in files, with colours only on a terminal. Raises the
-    path's error when `file` cannot be opened; it is made with mode 0600 and appended to.
+    path's error when `file` cannot be opened; it is made with mode 0600 and appended to. Returns the
+    stream, for whoever wants to close it after the last line.
     """
     stream = _open(file) if file is not None else sys.stderr
     structlog.configure(
@@ -46,8 +49,9 @@ def configure(*, level: str = "info", form: str = "auto", file: Path | None = No
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         logger_factory=structlog.WriteLoggerFactory(stream),
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=False,
     )
+    return stream
 
 
 def without_secrets(text: str) -> str:
