@@ -28,10 +28,6 @@ from mountsync.storage.api import ABSENT, Expect, Source, Storage
 
 T = TypeVar("T")
 
-EFFECTS = frozenset(
-    "write delete move copy set_mtime make_directory remove_directory make_symlink set_mode".split()
-)
-
 
 class Crashed(BaseException):
     """The process died here. Not an Exception, so that no handler of the product survives it."""
