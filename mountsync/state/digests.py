@@ -23,7 +23,8 @@ class Digests:
 
     def store(self, storage: str, path: RelPath, token: Token, digest: Digest) -> None:
         """Remembers a digest; an older one of that path is forgotten."""
-        self._db.execute(
-            "INSERT OR REPLACE INTO digest VALUES (?, ?, ?, ?)",
-            (storage, to_bytes(path), token, bytes.fromhex(digest)),
-        )
+        with self._db.transaction:
+            self._db.execute(
+                "INSERT OR REPLACE INTO digest VALUES (?, ?, ?, ?)",
+                (storage, to_bytes(path), token, bytes.fromhex(digest)),
+            )

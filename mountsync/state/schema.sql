@@ -49,6 +49,11 @@ CREATE TABLE present (
     PRIMARY KEY (node, start)
 ) STRICT, WITHOUT ROWID;
 
+-- Nodes whose content file holds bytes that no barrier has made safe from power loss yet.
+CREATE TABLE unsynced (
+    node INTEGER PRIMARY KEY
+) STRICT;
+
 -- Extended attributes that programs set; they stay on this machine.
 CREATE TABLE xattr (
     node  INTEGER NOT NULL,

@@ -44,6 +44,7 @@ class Node:
     """The image in memory of one row of table `node`; see schema.sql for the columns.
 
     `holds` counts who needs the object to stay (open handles, unsaved bytes); it is not stored.
+    `prepared` is what the kernel's room made of the attributes, None when they changed since; not stored.
     """
 
     id: NodeId
@@ -61,6 +62,7 @@ class Node:
     target: bytes | None
     listed: int
     holds: int = 0
+    prepared: object | None = None
 
     @property
     def is_directory(self) -> bool:
@@ -226,6 +228,7 @@ class Tree:
 
     def save(self, node: Node) -> None:
         """Writes the attributes of a node."""
+        node.prepared = None
         self._db.execute(
             _SAVE,
             (
@@ -252,6 +255,7 @@ class Tree:
             return
         for field, value in zip(Node.__slots__, found, strict=False):
             setattr(node, field, value)
+        node.prepared = None
 
     def remove(self, node_id: int) -> None:
         """Deletes a node with its blob, ranges and attributes; its names must be gone."""

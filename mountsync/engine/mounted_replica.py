@@ -1,0 +1,151 @@
+"""The mounted tree as one side of a sync.
+
+Changes of the remote are applied without moving bytes: a file that comes from there is cold until
+somebody reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from mountsync.engine.scope import Known, Place, Scope, local_entry, node_of_token
+from mountsync.errors import NotFound, Stale
+from mountsync.model.entry import Entry
+from mountsync.model.plan import Delete, MakeDirectory, MakeSymlink, Move, Put, SetAttributes
+from mountsync.paths import RelPath, name_of, parent_of, to_bytes
+from mountsync.state.tree import NodeId, Tree
+from mountsync.storage.api import Source
+from mountsync.vfs.adopt import Adopter
+
+
+class MountedTree(Protocol):
+    """What the replica needs of the volume."""
+
+    @property
+    def tree(self) -> Tree:
+        """Nodes and names."""
+        ...
+
+    def is_busy(self, node_id: NodeId) -> bool:
+        """Whether an open handle has bytes that are not saved."""
+        ...
+
+    def quiesce(self, node_id: NodeId) -> None:
+        """Saves what open handles have written so far."""
+        ...
+
+    def body(self, node_id: NodeId) -> Source:
+        """The content for an upload."""
+        ...
+
+    def set_aside(self, parent: NodeId, name: bytes, new_name: bytes) -> None:
+        """Renames an entry beside itself, on behalf of the sync; a change like any other."""
+        ...
+
+
+class MountedReplica:
+    """Side A of a mount, for one cycle over `scope`."""
+
+    def __init__(self, volume: MountedTree, adopter: Adopter, scope: Scope) -> None:
+        self._volume = volume
+        self._tree = volume.tree
+        self._adopter = adopter
+        self._scope = scope
+
+    @asynccontextmanager
+    async def body(self, path: RelPath, entry: Entry) -> AsyncIterator[Source]:
+        """The content of a file of the mount, which must still be what the plan saw."""
+        named = node_of_token(entry.token)
+        if named is None:
+            raise Stale("the file changed meanwhile", path=path)
+        node = self._tree.find(named[0])
+        if node is None or node.generation != named[1]:
+            raise Stale("the file changed meanwhile", path=path)
+        source = self._volume.body(node.id)
+        try:
+            yield source
+        finally:
+            close = getattr(source, "close", None)
+            if close is not None:
+                close()
+
+    async def put(self, action: Put, source: Source) -> Entry:
+        del source  # nothing travels before it is read
+        return self._plant(action.path, action.entry, action.expect)
+
+    async def make_directory(self, action: MakeDirectory) -> Entry:
+        return self._plant(action.path, action.entry, None)
+
+    async def make_symlink(self, action: MakeSymlink) -> Entry:
+        return self._plant(action.path, action.entry, action.expect)
+
+    def _plant(self, path: RelPath, entry: Entry, expect: Entry | None) -> Entry:
+        parent, name = self.place(path)
+        self._adopter.plant(parent, name, entry, instead_of=self._expected(path, expect))
+        return self._look(parent, name, path)
+
+    async def delete(self, action: Delete) -> None:
+        parent, name = self.place(action.path)
+        node = self._expected(action.path, action.expect)
+        if node is None:
+            raise Stale("the entry changed meanwhile", path=action.path)
+        self._adopter.drop(parent, name, node)
+
+    async def move(self, action: Move) -> Entry:
+        parent, name = self.place(action.source)
+        new_parent, new_name = self.place(action.target)
+        if action.target in self._scope.b:
+            node = self._expected(action.source, action.expect)
+            if node is None:
+                raise Stale("the entry changed meanwhile", path=action.source)
+            self._adopter.move(parent, name, new_parent, new_name, node)
+        else:
+            self._set_aside(action, parent, name, new_name)
+        return self._look(new_parent, new_name, action.target)
+
+    def _set_aside(self, action: Move, parent: NodeId, name: bytes, new_name: bytes) -> None:
+        known = self._scope.known.get(action.source)
+        if known is None or self._tree.child_id(parent, name) != known.node:
+            raise Stale("the entry changed meanwhile", path=action.source)
+        self._volume.set_aside(parent, name, new_name)
+        self._scope.known[action.target] = known
+        self._scope.places[action.target] = (parent, new_name)
+
+    async def set_attributes(self, action: SetAttributes) -> Entry:
+        parent, name = self.place(action.path)
+        node = self._expected(action.path, action.expect)
+        if node is None:
+            raise Stale("the entry changed meanwhile", path=action.path)
+        self._adopter.refresh(parent, name, action.entry, node)
+        return self._look(parent, name, action.path)
+
+    async def barrier(self) -> None:
+        """Every action was a transaction of its own."""
+
+    def place(self, path: RelPath) -> Place:
+        """The directory and name of a path, as the tree is now. Raises NotFound."""
+        parent = self._tree.resolve(to_bytes(parent_of(path)))
+        if parent is None:
+            raise NotFound("the directory is gone", path=path)
+        return parent, to_bytes(name_of(path))
+
+    def _expected(self, path: RelPath, expect: Entry | None) -> NodeId | None:
+        if expect is None:
+            return None
+        named = node_of_token(expect.token)
+        if named is None:
+            raise Stale("the entry changed meanwhile", path=path)
+        node = self._tree.find(named[0])
+        if node is None or node.generation != named[1]:
+            raise Stale("the entry changed meanwhile", path=path)
+        return node.id
+
+    def _look(self, parent: NodeId, name: bytes, path: RelPath) -> Entry:
+        node = self._tree.child(parent, name)
+        entry = None if node is None else local_entry(node)
+        if node is None or entry is None:
+            raise Stale("the entry is gone again", path=path)
+        self._scope.known.setdefault(path, Known(node.id, node.generation, node.mtime_ns, node.mode & 0o7777))
+        return entry

@@ -1,0 +1,275 @@
+"""The part of the tree that one cycle looks at: both sides and the base, as listings.
+
+A place is (id of the directory, name); directories have the same id in the tree and in the base, so a
+place means the same on both even while a directory is renamed on one side only. Listings are by path:
+side A by where things are in the mount now, side B and the base by where the remote has them; the
+known renames of the mount connect the two.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from mountsync.model.base import Agreed
+from mountsync.model.entry import Entry, Kind, Token
+from mountsync.paths import RelPath, from_bytes, join
+from mountsync.state.base import Base, BaseRow
+from mountsync.state.journal import Journal
+from mountsync.state.tree import ROOT_ID, Node, NodeId, Tree
+
+Place: TypeAlias = tuple[NodeId, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A node as the plan saw it."""
+
+    node: NodeId
+    generation: int
+    mtime_ns: int
+    mode: int
+
+
+@dataclass(slots=True)
+class Scope:
+    """What one cycle knows. `versions` are the journal rows that it may settle."""
+
+    a: dict[RelPath, Entry] = field(default_factory=dict)
+    b: dict[RelPath, Entry] = field(default_factory=dict)
+    base: dict[RelPath, Agreed] = field(default_factory=dict)
+    moves_a: list[tuple[RelPath, RelPath]] = field(default_factory=list)
+    places: dict[RelPath, Place] = field(default_factory=dict)
+    """By path; where a path of the mount and one of the remote are the same text, the mount's counts."""
+    local_paths: dict[Place, RelPath] = field(default_factory=dict)
+    remote_paths: dict[Place, RelPath] = field(default_factory=dict)
+    known: dict[RelPath, Known] = field(default_factory=dict)
+    rows: dict[Place, BaseRow] = field(default_factory=dict)
+    versions: dict[NodeId, int] = field(default_factory=dict)
+    members: dict[Place, set[NodeId]] = field(default_factory=dict)
+    """Which nodes' settlement depends on a place."""
+    folders: set[NodeId] = field(default_factory=set)
+    """Directories that must not be renamed or removed by another cycle meanwhile."""
+    shifted: set[NodeId] = field(default_factory=set)
+    """Directories that this cycle renames or removes on the remote."""
+    observed: frozenset[RelPath] = frozenset()
+    """Paths of the remote that were looked at for this cycle; the others are taken from the base."""
+
+
+def local_token(node: int, generation: int) -> Token:
+    """The token of a node's content: it changes with each change of content."""
+    return Token(f"{node}.{generation}")
+
+
+def node_of_token(token: Token | None) -> tuple[NodeId, int] | None:
+    """The node and generation that a token of the mounted side names."""
+    if token is None:
+        return None
+    node, _, generation = token.partition(".")
+    return NodeId(int(node)), int(generation)
+
+
+_KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.SYMLINK}
+
+
+def local_entry(node: Node) -> Entry | None:
+    """A node as the other side may see it; None for what never travels (devices, FIFOs, sockets)."""
+    kind = _KINDS.get(stat.S_IFMT(node.mode))
+    if kind is None:
+        return None
+    return Entry(
+        kind=kind,
+        size=node.size if kind is Kind.FILE else 0,
+        mtime_ns=node.mtime_ns if kind is Kind.FILE else None,
+        mode=None if kind is Kind.SYMLINK else stat.S_IMODE(node.mode),
+        token=local_token(node.id, node.generation),
+        target=None if node.target is None else from_bytes(node.target),
+    )
+
+
+def agreed_entry(row: BaseRow) -> Agreed:
+    """A row of the base as the merge wants it."""
+    remote = row.remote
+    is_file = remote.kind is Kind.FILE
+    mode = row.local_mode if row.local_mode is not None else remote.mode
+    entry = replace(
+        remote,
+        token=None,
+        mtime_ns=row.local_mtime_ns if is_file else None,
+        mode=None if remote.kind is Kind.SYMLINK else mode,
+    )
+    return Agreed(
+        entry,
+        a=local_token(row.node, row.generation),
+        b=remote.token,
+        a_mtime_ns=row.local_mtime_ns if is_file else None,
+        b_mtime_ns=remote.mtime_ns if is_file else None,
+    )
+
+
+class ScopeBuilder:
+    """Collects the places that belong together, then makes the listings."""
+
+    def __init__(self, tree: Tree, base: Base, journal: Journal, hidden: Callable[[RelPath], bool]) -> None:
+        self._tree = tree
+        self._base = base
+        self._journal = journal
+        self._hidden = hidden
+        self._places: dict[Place, None] = {}
+        self._nodes: set[NodeId] = set()
+        self._folders: dict[NodeId, None] = {}
+        self._shifted: set[NodeId] = set()
+        self._observed: dict[Place, Entry | None] = {}
+
+    def add_nodes(self, nodes: Iterable[NodeId]) -> None:
+        """Looks at these nodes, wherever they are or were."""
+        for node in nodes:
+            self._add_node(node)
+
+    def observe(self, found: Mapping[RelPath, Entry | None]) -> frozenset[RelPath]:
+        """Takes in what the remote holds at these paths; gives those whose directory is known."""
+        taken = []
+        for path, entry in found.items():
+            place = self._remote_place(path)
+            if place is not None:
+                self._observed[place] = entry
+                self._add_place(place)
+                taken.append(path)
+        return frozenset(taken)
+
+    def _remote_place(self, path: RelPath) -> Place | None:
+        raw = path.encode("utf-8", "surrogateescape")
+        folder, _, name = raw.rpartition(b"/")
+        if not folder:
+            return ROOT_ID, name
+        row = self._base.resolve(folder)
+        return None if row is None else (row.node, name)
+
+    def _add_node(self, node: NodeId) -> None:
+        if node in self._nodes:
+            return
+        self._nodes.add(node)
+        agreed = [(row.parent, row.name) for row in self._base.of_node(node)]
+        named = self._tree.names(node)
+        for place in (*agreed, *named):
+            self._add_place(place)
+        if agreed and not named:
+            self._shifted.add(node)
+            for row in self._base.children(node):
+                self._add_place((row.parent, row.name))
+        elif set(agreed) != set(named):
+            self._shifted.add(node)
+
+    def _add_place(self, place: Place) -> None:
+        if place in self._places:
+            return
+        self._places[place] = None
+        self._add_folder(place[0])
+        row = self._base.find(*place)
+        here = self._tree.child_id(*place)
+        for node in {row.node if row else None, here}:
+            if node is not None and (self._journal.has(node) or (row is not None and row.node != here)):
+                self._add_node(node)
+
+    def _add_folder(self, folder: NodeId) -> None:
+        while folder != ROOT_ID and folder not in self._folders:
+            self._folders[folder] = None
+            agreed = [(row.parent, row.name) for row in self._base.of_node(folder)]
+            named = self._tree.names(folder)
+            if agreed != named:
+                self._add_node(folder)
+            above = named or agreed
+            if not above:
+                return
+            folder = above[0][0]
+
+    @property
+    def places(self) -> frozenset[Place]:
+        """All places of the scope, for keeping cycles apart."""
+        return frozenset(self._places)
+
+    @property
+    def folders(self) -> frozenset[NodeId]:
+        """Every directory above a place."""
+        return frozenset(self._folders)
+
+    @property
+    def shifted(self) -> frozenset[NodeId]:
+        """Nodes whose place differs between the tree and the base."""
+        return frozenset(self._shifted)
+
+    def build(self) -> Scope:
+        """The listings as they are now."""
+        scope = Scope(folders=set(self._folders), shifted=set(self._shifted))
+        observed = set()
+        for place in self._places:
+            path = self._add_listing(scope, place)
+            if place in self._observed and path is not None:
+                observed.add(path)
+        scope.observed = frozenset(observed)
+        scope.moves_a = list(self._moves(scope))
+        for node in self._nodes:
+            row = self._journal.find(node)
+            if row is not None:
+                scope.versions[node] = row.version
+        return scope
+
+    def _add_listing(self, scope: Scope, place: Place) -> RelPath | None:
+        folder, name = place
+        text = from_bytes(name)
+        local_folder = self._tree.path(folder)
+        remote_folder = self._remote_folder(folder)
+        local = None if local_folder is None else join(from_bytes(local_folder), text)
+        remote = local if remote_folder is None else join(from_bytes(remote_folder), text)
+        if local is not None and not self._hidden(local):
+            scope.places[local] = place
+            scope.local_paths[place] = local
+            self._add_local(scope, local, place)
+        if remote is not None and not self._hidden(remote):
+            scope.places.setdefault(remote, place)
+            scope.remote_paths[place] = remote
+            self._add_remote(scope, remote, place)
+        return remote
+
+    def _remote_folder(self, folder: NodeId) -> bytes | None:
+        if folder == ROOT_ID:
+            return b""
+        rows = self._base.of_node(folder)
+        return self._base.path(rows[0].parent, rows[0].name) if rows else None
+
+    def _add_local(self, scope: Scope, path: RelPath, place: Place) -> None:
+        node = self._tree.child(*place)
+        if node is None:
+            return
+        scope.members.setdefault(place, set()).add(node.id)
+        entry = local_entry(node)
+        if entry is None:
+            return
+        row = self._base.find(*place) or next(iter(self._base.of_node(node.id)), None)
+        if row is not None and (row.node, row.generation) == (node.id, node.generation):
+            entry = entry.with_digest(row.remote.digest)
+        scope.a[path] = entry
+        scope.known[path] = Known(node.id, node.generation, node.mtime_ns, stat.S_IMODE(node.mode))
+
+    def _add_remote(self, scope: Scope, path: RelPath, place: Place) -> None:
+        row = self._base.find(*place)
+        seen = self._observed.get(place) if place in self._observed else (row.remote if row else None)
+        if row is not None:
+            scope.rows[place] = row
+            scope.members.setdefault(place, set()).add(row.node)
+            scope.base[path] = agreed_entry(row)
+            if seen is not None and seen.token == row.remote.token and seen.kind is row.remote.kind:
+                seen = seen.with_digest(seen.digest or row.remote.digest)
+        if seen is not None:
+            scope.b[path] = seen
+
+    def _moves(self, scope: Scope) -> Iterable[tuple[RelPath, RelPath]]:
+        for node in sorted(self._nodes):
+            agreed = [(row.parent, row.name) for row in self._base.of_node(node)]
+            named = self._tree.names(node)
+            left = [p for p in agreed if p not in named and p in scope.remote_paths]
+            new = [p for p in named if p not in agreed and p in scope.local_paths]
+            for source, target in zip(left, new, strict=False):
+                yield scope.remote_paths[source], scope.local_paths[target]

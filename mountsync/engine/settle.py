@@ -1,0 +1,186 @@
+"""Writes down what a cycle of a mount really did: base and journal in one transaction."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from mountsync.engine.scope import Known, Place, Scope
+from mountsync.errors import MountsyncError, Stale
+from mountsync.model.entry import Entry, Kind
+from mountsync.model.plan import Action, Delete, Move, Plan, Put, Side, path_of
+from mountsync.paths import RelPath, name_of, parent_of, to_bytes
+from mountsync.state.base import Base, BaseRow
+from mountsync.state.database import Database
+from mountsync.state.journal import Journal
+from mountsync.state.tree import NodeId, Tree
+
+_FIRST_WAIT_S: Final = 2.0
+_LONGEST_WAIT_S: Final = 600.0
+_HOPELESS_WAIT_S: Final = 3600.0
+"""For what will not pass by itself; it is tried again all the same, because remotes change."""
+
+
+def wait_before_retry(attempts: int, *, transient: bool) -> float:
+    """Seconds until a failed path is tried again: exponential, with jitter."""
+    if not transient:
+        return _HOPELESS_WAIT_S
+    longest = min(_FIRST_WAIT_S * 2.0 ** min(attempts, 20), _LONGEST_WAIT_S)
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries, guards nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An action that could not be done."""
+
+    side: Side
+    path: RelPath
+    error: MountsyncError
+
+
+class MountRecorder:
+    """Collects the outcomes of one cycle; `commit` makes them the new base."""
+
+    def __init__(
+        self,
+        database: Database,
+        tree: Tree,
+        base: Base,
+        journal: Journal,
+        scope: Scope,
+        clock: Callable[[], int],
+    ) -> None:
+        self._db = database
+        self._tree = tree
+        self._base = base
+        self._journal = journal
+        self._scope = scope
+        self._clock = clock
+        self._writes: list[Callable[[], None]] = []
+        self.failures: list[Failure] = []
+        self.done_on = {Side.A: 0, Side.B: 0}
+        self._left: set[NodeId] = set()
+
+    def done(self, side: Side, action: Action, entry: Entry | None) -> None:
+        self.done_on[side] += 1
+        if side is Side.A:
+            return  # the adopter recorded it in the transaction that changed the tree
+        match action:
+            case Delete(path=path):
+                self._forget(path)
+            case Move():
+                self._moved(action, entry)
+            case _:
+                assert entry is not None
+                known_at = action.origin if isinstance(action, Put) else path_of(action)
+                self._agreed(path_of(action), known_at, entry)
+
+    def failed(self, side: Side, action: Action, error: MountsyncError) -> None:
+        path = path_of(action)
+        self.failures.append(Failure(side, path, error))
+        self._leave(path)
+        if isinstance(action, Move):
+            self._leave(action.source)
+
+    def leave(self, path: RelPath) -> None:
+        """Keeps what changed at a path in the journal: nothing was decided about it."""
+        self._leave(path)
+
+    def _leave(self, path: RelPath) -> None:
+        place = self._scope.places.get(path)
+        if place is not None:
+            self._left |= self._scope.members.get(place, set())
+        known = self._scope.known.get(path)
+        if known is not None:
+            self._left.add(known.node)
+
+    def _place(self, path: RelPath) -> Place | None:
+        place = self._scope.places.get(path)
+        if place is not None:
+            return place
+        parent = self._tree.resolve(to_bytes(parent_of(path)))
+        return None if parent is None else (parent, to_bytes(name_of(path)))
+
+    def _forget(self, path: RelPath) -> None:
+        place = self._place(path)
+        if place is not None:
+            self._writes.append(lambda: self._base.remove(*place))
+
+    def _agreed(self, path: RelPath, known_at: RelPath, remote: Entry) -> None:
+        place = self._place(path)
+        known = self._scope.known.get(known_at)
+        if place is None or known is None:
+            self._leave(path)
+            return
+        row = _base_row(place, known, remote)
+        self._writes.append(lambda: self._base.put(row))
+
+    def _moved(self, action: Move, entry: Entry | None) -> None:
+        source, target = self._place(action.source), self._place(action.target)
+        if source is None or target is None:
+            self._leave(action.source)
+            return
+        self._writes.append(lambda: self._move_row(source, target, entry))
+
+    def _move_row(self, source: Place, target: Place, entry: Entry | None) -> None:
+        self._base.move(*source, *target)
+        row = self._base.find(*target)
+        if row is not None and entry is not None and entry.kind is not Kind.DIRECTORY:
+            remote = replace(entry, digest=entry.digest or row.remote.digest)
+            self._base.put(replace(row, remote=remote))
+
+    def adopt_plan(self, plan: Plan) -> None:
+        """Takes over what needs no action, and keeps conflicts and problems in the journal."""
+        for path, entry in plan.to_base.items():
+            if entry is None:
+                self._forget(path)
+            else:
+                self._already_equal(path, entry)
+        for conflict in plan.conflicts:
+            self._leave(conflict.path)
+        for path in plan.problems:
+            self._leave(path)
+
+    def _already_equal(self, path: RelPath, entry: Entry) -> None:
+        remote = self._scope.b.get(path)
+        if remote is None:
+            place = self._scope.places.get(path)
+            remote = self._scope.b.get(self._scope.remote_paths.get(place, path)) if place else None
+        if remote is None:
+            self._leave(path)
+            return
+        self._agreed(path, path, remote.with_digest(remote.digest or entry.digest))
+
+    def commit(self) -> None:
+        """One transaction: the base is what was really done, and settled rows leave the journal."""
+        now = self._clock()
+        with self._db.transaction:
+            for write in self._writes:
+                write()
+            for node, version in self._scope.versions.items():
+                if node not in self._left:
+                    self._journal.settle(node, version)
+            self._postpone(now)
+        self._writes.clear()
+
+    def _postpone(self, now: int) -> None:
+        for failure in self.failures:
+            if isinstance(failure.error, Stale):
+                continue  # looked at again at once
+            for node in self._nodes_at(failure.path):
+                row = self._journal.find(node)
+                if row is not None and self._scope.versions.get(node) == row.version:
+                    wait = wait_before_retry(row.attempts, transient=failure.error.transient)
+                    self._journal.postpone(node, row.version, now + int(wait * 1e9), str(failure.error))
+
+    def _nodes_at(self, path: RelPath) -> set[NodeId]:
+        place = self._scope.places.get(path)
+        found = set(self._scope.members.get(place, set())) if place is not None else set()
+        known = self._scope.known.get(path)
+        return found | ({known.node} if known is not None else set())
+
+
+def _base_row(place: Place, known: Known, remote: Entry) -> BaseRow:
+    return BaseRow(*place, known.node, known.generation, remote, known.mtime_ns, known.mode)

@@ -1,0 +1,199 @@
+"""A storage as one side of a sync.
+
+Hides what is ours and what filters exclude, and shows symbolic links on storages that have none. It is
+the only place above the storages that asks for their capabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+from mountsync.engine.links import MAX_TARGET, link_path, object_path
+from mountsync.errors import AlreadyExists, NotFound, Stale, Unsupported
+from mountsync.model.entry import DIRECTORY, Digest, Entry, Kind, Problem
+from mountsync.model.plan import Delete, MakeDirectory, MakeSymlink, Move, Put, SetAttributes
+from mountsync.paths import RelPath, is_ours, to_bytes
+from mountsync.storage.api import (
+    ABSENT,
+    Expect,
+    Listed,
+    Source,
+    Storage,
+    SupportsAttributes,
+    SupportsBarrier,
+    SupportsCopy,
+    SupportsDigest,
+    SupportsDirectories,
+    SupportsMove,
+    SupportsSetMtime,
+    SupportsSymlinks,
+)
+from mountsync.storage.sources import BytesSource, StorageSource
+
+
+def nothing_hidden(_path: RelPath) -> bool:
+    """A filter that excludes nothing."""
+    return False
+
+
+class StorageReplica:
+    """One side that is a storage. `excluded` tells which paths filters make invisible."""
+
+    def __init__(self, storage: Storage, *, excluded: Callable[[RelPath], bool] = nothing_hidden) -> None:
+        self.storage = storage
+        self.info = storage.info
+        self._excluded = excluded
+        self._links = isinstance(storage, SupportsSymlinks)
+
+    @property
+    def can_move(self) -> bool:
+        """Whether files are renamed without moving bytes through us."""
+        return isinstance(self.storage, SupportsMove | SupportsCopy)
+
+    @property
+    def moves_directories(self) -> bool:
+        """Whether a whole directory is renamed in one step."""
+        return isinstance(self.storage, SupportsMove) and self.info.moves_directories
+
+    def hides(self, path: RelPath) -> bool:
+        """Whether a path is invisible here."""
+        return is_ours(path) or self._excluded(path)
+
+    def shown(self, found: Sequence[Listed]) -> list[Listed]:
+        """A batch of a listing as a sync sees it. Targets of links kept as objects are not read yet."""
+        return [item for item in map(self._show, found) if not self.hides(item[0])]
+
+    def _show(self, item: Listed) -> Listed:
+        path, entry = item
+        if self._links or isinstance(entry, Problem) or entry.kind is not Kind.FILE:
+            return item
+        link = link_path(path, entry.size)
+        return item if link is None else (link, replace(entry, kind=Kind.SYMLINK, size=0))
+
+    async def stat(self, path: RelPath) -> Entry | None:
+        """The entry as a sync sees it, None when nothing is there or it is hidden."""
+        if self.hides(path):
+            return None
+        found = await self.storage.stat(path)
+        if found is None and not self._links:
+            found = await self.storage.stat(object_path(path))
+            if found is not None and found.kind is Kind.FILE and found.size <= MAX_TARGET:
+                return await self.complete(path, replace(found, kind=Kind.SYMLINK, size=0))
+            return None
+        return found
+
+    async def complete(self, path: RelPath, entry: Entry) -> Entry:
+        """The entry with the target of its link, which may have to be read."""
+        if entry.kind is not Kind.SYMLINK or entry.target is not None:
+            return entry
+        async with self.storage.read(object_path(path), expect=entry.token) as blocks:
+            text = b"".join([block async for block in blocks])
+        return replace(entry, target=text.decode("utf-8", "surrogateescape"))
+
+    async def digest(self, path: RelPath, entry: Entry) -> Digest | None:
+        """The sha256 when the storage knows it without sending the content."""
+        if isinstance(self.storage, SupportsDigest):
+            return await self.storage.digest(path, expect=entry.token)
+        return None
+
+    @asynccontextmanager
+    async def body(self, path: RelPath, entry: Entry) -> AsyncIterator[Source]:
+        """The content of a file, in ranged reads that insist on this version."""
+        yield StorageSource(self.storage, path, entry)
+
+    async def put(self, action: Put, source: Source) -> Entry:
+        made = await self.storage.write(
+            action.path, source, mtime_ns=action.entry.mtime_ns, expect=_expectation(action.expect)
+        )
+        return await self._with_mode(action.path, made, action.entry.mode)
+
+    async def _with_mode(self, path: RelPath, made: Entry, mode: int | None) -> Entry:
+        if mode is None or made.mode is None or made.mode == mode:
+            return made
+        if not isinstance(self.storage, SupportsAttributes):
+            return made
+        return replace(await self.storage.set_mode(path, mode), digest=made.digest)
+
+    async def make_directory(self, action: MakeDirectory) -> Entry:
+        if not isinstance(self.storage, SupportsDirectories):
+            return DIRECTORY
+        made = await self.storage.make_directory(action.path)
+        return await self._with_mode(action.path, made, action.entry.mode)
+
+    async def make_symlink(self, action: MakeSymlink) -> Entry:
+        target = action.entry.target or ""
+        expect = _expectation(action.expect)
+        if isinstance(self.storage, SupportsSymlinks):
+            return await self.storage.make_symlink(action.path, target, expect=expect)
+        if action.expect is not None and action.expect.kind is not Kind.SYMLINK:
+            await self.storage.delete(action.path, expect=action.expect.token)
+            expect = ABSENT
+        made = await self.storage.write(
+            object_path(action.path),
+            BytesSource(to_bytes(target)),
+            mtime_ns=action.entry.mtime_ns,
+            expect=expect,
+        )
+        return replace(made, kind=Kind.SYMLINK, size=0, target=target)
+
+    async def delete(self, action: Delete) -> None:
+        try:
+            await self._delete(action)
+        except NotFound:
+            return  # somebody else was faster: both sides agree that it is gone
+
+    async def _delete(self, action: Delete) -> None:
+        if action.expect.kind is Kind.DIRECTORY:
+            if isinstance(self.storage, SupportsDirectories):
+                await self.storage.remove_directory(action.path)
+            return
+        await self.storage.delete(self._object(action.path, action.expect), expect=action.expect.token)
+
+    def _object(self, path: RelPath, entry: Entry) -> RelPath:
+        as_object = entry.kind is Kind.SYMLINK and not self._links
+        return object_path(path) if as_object else path
+
+    async def move(self, action: Move) -> Entry:
+        source, target = (self._object(p, action.expect) for p in (action.source, action.target))
+        expect = None if action.expect.kind is Kind.DIRECTORY else action.expect.token
+        replaced = _expectation(action.replace)
+        if isinstance(self.storage, SupportsMove):
+            made = await self.storage.move(source, target, expect=expect, replace=replaced)
+        elif isinstance(self.storage, SupportsCopy) and action.expect.kind is not Kind.DIRECTORY:
+            made = await self.storage.copy(source, target, expect=expect, replace=replaced)
+            await self.storage.delete(source, expect=expect)
+        else:
+            raise Unsupported("the remote cannot rename", path=action.source)
+        return self._as_shown(made, action.expect)
+
+    def _as_shown(self, made: Entry, before: Entry) -> Entry:
+        if before.kind is Kind.SYMLINK and not self._links:
+            return replace(made, kind=Kind.SYMLINK, size=0, target=before.target)
+        return replace(made, digest=made.digest or before.digest)
+
+    async def set_attributes(self, action: SetAttributes) -> Entry:
+        made = action.expect
+        wanted = action.entry
+        settable = isinstance(self.storage, SupportsSetMtime) and made.kind is Kind.FILE
+        if settable and wanted.mtime_ns is not None and wanted.mtime_ns != made.mtime_ns:
+            assert isinstance(self.storage, SupportsSetMtime)
+            made = await self.storage.set_mtime(action.path, wanted.mtime_ns, expect=made.token)
+        if made.kind is not Kind.SYMLINK:
+            made = await self._with_mode(action.path, made, wanted.mode)
+        return replace(made, digest=made.digest or action.expect.digest)
+
+    async def barrier(self) -> None:
+        if isinstance(self.storage, SupportsBarrier):
+            await self.storage.barrier()
+
+
+def _expectation(expected: Entry | None) -> Expect:
+    if expected is None:
+        return ABSENT
+    if expected.kind is Kind.DIRECTORY:
+        raise AlreadyExists("a directory is in the way")
+    if expected.token is None:
+        raise Stale("the version that stands there is not known")
+    return expected.token
