@@ -1,0 +1,53 @@
+"""A group of commands that imports a command only when it is used."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Where a command is, and its line in the group's help."""
+
+    module: str
+    attribute: str
+    line: str
+
+    def load(self) -> click.Command:
+        command = getattr(importlib.import_module(self.module), self.attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+
+class LazyGroup(click.Group):
+    """Lists its commands without importing them; a misspelt one gets a suggestion."""
+
+    def __init__(self, *args: Any, later: Mapping[str, Later], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.later = later
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(self.later)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        found = self.later.get(cmd_name)
+        return found.load() if found is not None else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.later and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], self.later, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "see `mountsync --help`"
+            raise click.UsageError(f"there is no command {args[0]!r}; {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, found.line) for name, found in self.later.items()])

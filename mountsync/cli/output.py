@@ -1,0 +1,119 @@
+"""What goes to standard output: JSON, names, tables of plain lines."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import click
+
+from mountsync.errors import printable
+from mountsync.formats.sizes import human_size
+from mountsync.model.status import SessionState, Status
+
+
+def emit_json(value: Any) -> None:
+    """One JSON document on one line, and readable with indentation on a terminal."""
+    import json  # noqa: PLC0415 - late: most commands print text
+
+    import msgspec  # noqa: PLC0415
+
+    click.echo(json.dumps(msgspec.to_builtins(value), indent=2 if sys.stdout.isatty() else None))
+
+
+def shown(name: str) -> str:
+    """A name as it may be printed: raw for programs, harmless on a terminal."""
+    return printable(name) if sys.stdout.isatty() else name
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 file`, `2 files`, `2 entries`."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number:,} {noun[:-1] + 'ies' if noun.endswith('y') else noun + 's'}"
+
+
+def ago(seconds: float) -> str:
+    """A time span as a person says it: `12 s`, `5 min`, `3 h`, `2 days`."""
+    for length, unit in ((172_800, 86_400), (7200, 3600), (120, 60)):
+        if seconds >= length:
+            name = {86_400: "days", 3600: "h", 60: "min"}[unit]
+            return f"{int(seconds // unit)} {name}"
+    return f"{max(0, int(seconds))} s"
+
+
+def exit_code_of_status(status: Status, *, finished: bool) -> int:
+    """The exit code that a state stands for; `finished` when both sides were to agree (flush)."""
+    if status.state in (SessionState.HALTED_DELETES.value, SessionState.HALTED_EMPTIED.value):
+        return 5
+    if status.state == SessionState.FAILED.value:
+        return 4
+    if finished and status.pending and status.state == SessionState.OFFLINE.value:
+        return 4
+    if status.problems:
+        return 3
+    return 1 if status.conflicts or (finished and status.pending) else 0
+
+
+def status_lines(status: Status, now: float | None = None) -> list[str]:
+    """A status in words, a few lines."""
+    now = time.time() if now is None else now
+    where = f" on {printable(status.mountpoint)}" if status.mountpoint else ""
+    reason = f": {printable(status.reason)}" if status.reason else ""
+    lines = [f"{printable(status.remote)}{where}", f"  {_SAYINGS.get(status.state, status.state)}{reason}"]
+    lines += _work_lines(status)
+    lines += [f"  conflict: {printable(each.path)} ({printable(each.reason)})" for each in status.conflicts]
+    lines += [f"  problem: {printable(each.path)}: {printable(each.reason)}" for each in status.problems]
+    return lines + _rest_lines(status, now)
+
+
+def _work_lines(status: Status) -> list[str]:
+    if not status.pending and not status.transfers:
+        lines = ["  nothing waits for upload"]
+    else:
+        size = human_size(status.pending_bytes)
+        lines = [f"  {counted(status.pending, 'change')} ({size}) not on the remote yet"]
+    for each in status.transfers:
+        arrow = "up  " if each.direction == "up" else "down"
+        share = 100 * each.done // each.size if each.size else 100
+        rate = f"{human_size(int(each.rate))}/s"
+        lines.append(f"  {arrow} {share:3d} % of {human_size(each.size)}, {rate}: {printable(each.path)}")
+    return lines
+
+
+def _rest_lines(status: Status, now: float) -> list[str]:
+    lines = []
+    if status.cache is not None:
+        limit = f" of {human_size(status.cache.limit)}" if status.cache.limit is not None else ""
+        lines.append(
+            f"  cache: {human_size(status.cache.used)}{limit}, {human_size(status.cache.dirty)} of it "
+            f"not replicated, {counted(status.cache.pinned, 'pin')}; "
+            f"{counted(status.entries, 'entry')} known"
+        )
+    if status.last_cycle is not None:
+        cycle = status.last_cycle
+        lines.append(
+            f"  last look {ago(now - cycle.finished_at)} ago: {cycle.to_remote} up, {cycle.to_local} down"
+        )
+    return lines
+
+
+_SAYINGS = {
+    SessionState.STARTING.value: "starting",
+    SessionState.WATCHING.value: "in sync, watching",
+    SessionState.SCANNING.value: "looking at the remote",
+    SessionState.RECONCILING.value: "comparing",
+    SessionState.APPLYING.value: "transferring",
+    SessionState.SETTLED.value: "in sync",
+    SessionState.OFFLINE.value: "offline; work goes on, changes are kept for later",
+    SessionState.WAITING_TO_RETRY.value: "waiting to try again",
+    SessionState.PAUSED.value: "paused; `mountsync resume` goes on",
+    SessionState.HALTED_EMPTIED.value: (
+        "halted: the remote looks emptied; look at it, then `mountsync resume --confirm`"
+    ),
+    SessionState.HALTED_DELETES.value: (
+        "halted: too many deletes at once; look at them, then `mountsync resume --confirm`"
+    ),
+    SessionState.FAILED.value: "failed",
+}

@@ -1,0 +1,107 @@
+"""What the commands that talk to a running mount share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+import trio
+
+from mountsync.cli.output import status_lines
+from mountsync.control.client import Client, open_client
+from mountsync.control.directory import MountRecord, holder_of, plain, running
+from mountsync.errors import MountError, Unreachable, UsageError
+from mountsync.formats.sizes import human_size, parse_duration
+from mountsync.model.status import Status
+
+ANSWER_S: Final = 10.0
+"""A mount that says nothing for so long is stopped or hangs."""
+_LOOK_S: Final = 0.25
+_SAY_S: Final = 5.0
+
+T = TypeVar("T")
+
+
+class Duration(click.ParamType[float]):
+    """A duration option: `5s`, `1m30s`, a bare number of seconds."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return parse_duration(str(value))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
+def chosen_mount(target: str | None) -> MountRecord:
+    """The running mount at, or around, `target`; without it the only one. Raises MountError."""
+    if target is not None:
+        return holder_of(Path(target))[0]
+    records = running()
+    if not records:
+        raise MountError("nothing is mounted", hint="mountsync mount REMOTE MOUNTPOINT")
+    if len(records) > 1:
+        places = ", ".join(record.mountpoint for record in records)
+        raise UsageError("several mounts run; say which", hint=f"one of {places}")
+    return records[0]
+
+
+def mount_at(mountpoint: str) -> MountRecord | None:
+    """The mount whose mount point is exactly this one, or None."""
+    place = str(plain(Path(mountpoint)))
+    return next((record for record in running() if record.mountpoint == place), None)
+
+
+async def status_of(record: MountRecord) -> Status:
+    """The status of a mount. Raises Unreachable that names the process when it does not answer."""
+    with trio.move_on_after(ANSWER_S):
+        async with open_client(Path(record.socket)) as client:
+            found: Status = await client.request("status")
+            return found
+    raise Unreachable(
+        f"process {record.pid} does not answer", path=record.mountpoint, hint="is it stopped? see its log"
+    )
+
+
+async def while_showing(record: MountRecord, work: Callable[[Client], Awaitable[T]]) -> T:
+    """Does `work` over a connection and shows how the mount gets on meanwhile, on standard error."""
+    async with open_client(Path(record.socket)) as client, trio.open_nursery() as nursery:
+        nursery.start_soon(_show, client)
+        result = await work(client)
+        nursery.cancel_scope.cancel()
+    return result
+
+
+async def _show(client: Client) -> None:
+    await trio.sleep(_LOOK_S)  # what is done at once needs no display
+    if sys.stderr.isatty():
+        await _show_live(client)
+    else:
+        await _show_lines(client)
+
+
+async def _show_lines(client: Client) -> None:
+    said = ""
+    while True:
+        status: Status = await client.request("status")
+        line = f"{status.state}: {status.pending} left, {human_size(status.pending_bytes)}"
+        if line != said:
+            click.echo(line, err=True)
+            said = line
+        await trio.sleep(_SAY_S)
+
+
+async def _show_live(client: Client) -> None:
+    from rich.console import Console  # noqa: PLC0415 - only on a terminal
+    from rich.live import Live  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as live:
+        while True:
+            status: Status = await client.request("status")
+            live.update(Text("\n".join(status_lines(status))), refresh=True)
+            await trio.sleep(_LOOK_S)

@@ -1,0 +1,134 @@
+"""`status` and `flush`: what mounts do, and making both sides agree."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+import trio
+
+from mountsync.cli.output import emit_json, exit_code_of_status, status_lines
+from mountsync.cli.running import Duration, chosen_mount, status_of, while_showing
+from mountsync.control.client import Client
+from mountsync.control.directory import MountRecord, running
+from mountsync.errors import MountsyncError, describe
+from mountsync.model.status import Status
+
+
+@click.command()
+@click.argument("target", metavar="[MOUNTPOINT]", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON (schema: docs/status.schema.json).")
+@click.option("--watch", is_flag=True, help="Keep showing it, until Ctrl-C.")
+def status(*, target: str | None, as_json: bool, watch: bool) -> int:
+    """Show what mounts do: state, what is not replicated, transfers, conflicts, problems.
+
+    Exit code: 1 when conflicts wait, 3 when paths have problems, 5 when a safety stop stands, 4 when a
+    mount failed or does not answer.
+    """
+    if watch:
+        trio.run(_watch, target)
+    return _show_one(target, as_json=as_json) if target is not None else _show_all(as_json=as_json)
+
+
+def _show_one(target: str, *, as_json: bool) -> int:
+    found = trio.run(status_of, chosen_mount(target))
+    if as_json:
+        emit_json(found)
+    else:
+        click.echo("\n".join(status_lines(found)))
+    return exit_code_of_status(found, finished=False)
+
+
+def _show_all(*, as_json: bool) -> int:
+    answers = trio.run(_ask_all)
+    if as_json:
+        emit_json({"version": 1, "mounts": [answer for _, answer in answers]})
+    else:
+        click.echo("\n".join(_text_of(*answer) for answer in answers) or "nothing is mounted")
+    return max((_code_of(answer) for _, answer in answers), default=0)
+
+
+def _text_of(record: MountRecord, answer: Any) -> str:
+    if isinstance(answer, Status):
+        return "\n".join(status_lines(answer))
+    return f"{record.remote} on {record.mountpoint}\n  {answer['error']['message']}"
+
+
+def _code_of(answer: Any) -> int:
+    return exit_code_of_status(answer, finished=False) if isinstance(answer, Status) else 4
+
+
+async def _ask_all() -> list[tuple[MountRecord, Any]]:
+    """Every mount's status; in the place of one that does not answer, why."""
+    records = running()
+    answers: dict[str, Any] = {}
+
+    async def one(record: MountRecord) -> None:
+        try:
+            answers[record.mountpoint] = await status_of(record)
+        except MountsyncError as error:
+            answers[record.mountpoint] = {"mountpoint": record.mountpoint, "error": describe(error)}
+
+    async with trio.open_nursery() as nursery:
+        for record in records:
+            nursery.start_soon(one, record)
+    return [(record, answers[record.mountpoint]) for record in records]
+
+
+async def _watch(target: str | None) -> None:
+    from rich.live import Live  # noqa: PLC0415 - only for a live view
+    from rich.text import Text  # noqa: PLC0415
+
+    if not sys.stdout.isatty():
+        await _watch_lines(target)
+    with Live(auto_refresh=False) as live:
+        while True:
+            live.update(Text(await _text_now(target)), refresh=True)
+            await trio.sleep(0.5)
+
+
+async def _watch_lines(target: str | None) -> None:
+    said = ""
+    while True:
+        text = await _text_now(target)
+        if text != said:
+            click.echo(text)
+            sys.stdout.flush()
+            said = text
+        await trio.sleep(2)
+
+
+async def _text_now(target: str | None) -> str:
+    if target is not None:
+        return "\n".join(status_lines(await status_of(chosen_mount(target))))
+    return "\n".join(_text_of(*answer) for answer in await _ask_all()) or "nothing is mounted"
+
+
+@click.command()
+@click.argument("target", metavar="[MOUNTPOINT]", required=False)
+@click.option("--timeout", type=Duration(), help="Give up waiting after TIME; the work goes on.")
+@click.option("--json", "as_json", is_flag=True, help="Print the status afterwards as JSON.")
+def flush(*, target: str | None, timeout: float | None, as_json: bool) -> int:
+    """Make a full cycle now, in both directions, and wait until both sides agree.
+
+    Exit code: 0 when they do, 1 when conflicts or changes are left, 3 when paths have problems, 4 when
+    the remote is out of reach, 5 when a safety stop stands.
+    """
+
+    async def work(client: Client) -> Status:
+        found: Status = await client.request("flush", timeout=timeout)
+        return found
+
+    record = chosen_mount(target)
+
+    async def run() -> Status:
+        return await while_showing(record, work)
+
+    after = trio.run(run)
+    code = exit_code_of_status(after, finished=True)
+    if as_json:
+        emit_json(after)
+    elif code:
+        click.echo("\n".join(status_lines(after)), err=True)
+    return code
