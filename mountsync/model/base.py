@@ -17,8 +17,9 @@ class Agreed:
 
     `entry` holds the content facts (kind, size, digest, target) and the agreed mtime and mode; its
     `token` is None, because a token belongs to one side. `a` and `b` are the tokens that the sides had
-    then, None where a side had none. `a_mtime_ns` and `b_mtime_ns` are the times as each side reported
-    them (they differ where one side is coarse or sets its own); None: use `entry.mtime_ns`.
+    then, None where a side had none. `a_mtime_ns`, `b_mtime_ns`, `a_mode` and `b_mode` are the times and
+    modes as each side reported them (they differ where one side is coarse or sets its own); None: those
+    of `entry` hold.
     """
 
     entry: Entry
@@ -26,6 +27,8 @@ class Agreed:
     b: Token | None = None
     a_mtime_ns: int | None = None
     b_mtime_ns: int | None = None
+    a_mode: int | None = None
+    b_mode: int | None = None
 
     def token(self, side: Side) -> Token | None:
         """The token that `side` had when both agreed."""
@@ -35,6 +38,11 @@ class Agreed:
         """The time that `side` reported when both agreed."""
         own = self.a_mtime_ns if side is Side.A else self.b_mtime_ns
         return self.entry.mtime_ns if own is None else own
+
+    def mode(self, side: Side) -> int | None:
+        """The mode that `side` reported when both agreed."""
+        own = self.a_mode if side is Side.A else self.b_mode
+        return self.entry.mode if own is None else own
 
 
 Base: TypeAlias = Mapping[RelPath, Agreed]
@@ -53,4 +61,4 @@ def agree(a: Entry, b: Entry) -> Agreed:
         mtime_ns=b.mtime_ns if a.mtime_ns is None else a.mtime_ns,
         mode=b.mode if a.mode is None else a.mode,
     )
-    return Agreed(entry, a.token, b.token, a.mtime_ns, b.mtime_ns)
+    return Agreed(entry, a.token, b.token, a.mtime_ns, b.mtime_ns, a.mode, b.mode)

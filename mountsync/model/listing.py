@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mountsync.model.entry import Entry, Problem
-from mountsync.paths import RelPath, is_within
+from mountsync.paths import ROOT, RelPath, ancestors
 
 Listing = Mapping[RelPath, Entry]
 """Path to Entry, of one side at one time. The root itself is not in it."""
@@ -21,4 +21,6 @@ class Scan:
 
     def is_known(self, path: RelPath) -> bool:
         """Whether absence of `path` from the entries means that it does not exist."""
-        return not any(is_within(path, bad) for bad in self.problems)
+        if not self.problems:
+            return True
+        return not any(place in self.problems for place in (path, *ancestors(path), ROOT))
