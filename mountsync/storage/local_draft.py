@@ -53,9 +53,11 @@ class Draft:
 
     def _replaceable(self) -> os.stat_result | None:
         found = look(self._folder_fd, self._name)
-        if found is not None and stat.S_ISDIR(found.st_mode):
+        is_directory = found is not None and stat.S_ISDIR(found.st_mode)
+        if not is_directory or self._occupied is AlreadyExists:
+            refuse_stale(found, self._replace, self.path, self._occupied)
+        if is_directory:
             raise IsADirectory("a directory is there", path=self.path)
-        refuse_stale(found, self._replace, self.path, self._occupied)
         if found is not None and not stat.S_ISREG(found.st_mode) and not stat.S_ISLNK(found.st_mode):
             raise special(self.path)
         return found

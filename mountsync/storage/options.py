@@ -12,7 +12,6 @@ A module that implements a type has, at its top level:
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -21,6 +20,7 @@ from typing import Protocol, TypeAlias
 
 from mountsync.errors import ConfigError, UsageError
 from mountsync.formats.sizes import parse_duration, parse_size
+from mountsync.formats.suggest import suggestion
 from mountsync.storage.api import Storage
 
 
@@ -149,15 +149,6 @@ def _value(type_name: str, option: Option, values: Values) -> object:
             f"remote type {type_name} needs the option {option.name!r}", hint=option.help or None
         )
     return option.default
-
-
-def suggestion(name: str, known: Iterable[str]) -> str | None:
-    """A hint for a misspelt name: the nearest known one, else all of them; None when there are none."""
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    if near:
-        return f"did you mean {near[0]!r}?"
-    return f"known: {', '.join(names)}" if names else None
 
 
 def _text(_: Option, value: object) -> str:
