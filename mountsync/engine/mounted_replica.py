@@ -96,7 +96,7 @@ class MountedReplica:
     async def move(self, action: Move) -> Entry:
         parent, name = self.place(action.source)
         new_parent, new_name = self.place(action.target)
-        if action.target in self._scope.b:
+        if action.base is not None:
             node = self._expected(action.source, action.expect)
             if node is None:
                 raise Stale("the entry changed meanwhile", path=action.source)

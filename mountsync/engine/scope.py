@@ -106,22 +106,42 @@ def agreed_entry(row: BaseRow) -> Agreed:
         b=remote.token,
         a_mtime_ns=row.local_mtime_ns if is_file else None,
         b_mtime_ns=remote.mtime_ns if is_file else None,
+        a_mode=row.local_mode,
+        b_mode=remote.mode,
     )
 
 
 class ScopeBuilder:
     """Collects the places that belong together, then makes the listings."""
 
-    def __init__(self, tree: Tree, base: Base, journal: Journal, hidden: Callable[[RelPath], bool]) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        base: Base,
+        journal: Journal,
+        hidden: Callable[[RelPath], bool],
+        *,
+        moves_directories: bool,
+    ) -> None:
+        """`hidden` paths never travel; `moves_directories`: the remote renames them in one step."""
         self._tree = tree
         self._base = base
         self._journal = journal
         self._hidden = hidden
+        self._moves_directories = moves_directories
         self._places: dict[Place, None] = {}
+        self._context: dict[Place, None] = {}
         self._nodes: set[NodeId] = set()
         self._folders: dict[NodeId, None] = {}
         self._shifted: set[NodeId] = set()
         self._observed: dict[Place, Entry | None] = {}
+
+    def add_below(self, node: NodeId) -> None:
+        """Looks at all that was agreed below a directory: it is renamed file by file, or was removed."""
+        for row in self._base.children(node):
+            self._add_place((row.parent, row.name))
+            if row.remote.kind is Kind.DIRECTORY:
+                self.add_below(row.node)
 
     def add_nodes(self, nodes: Iterable[NodeId]) -> None:
         """Looks at these nodes, wherever they are or were."""
@@ -134,10 +154,19 @@ class ScopeBuilder:
         for path, entry in found.items():
             place = self._remote_place(path)
             if place is not None:
-                self._observed[place] = entry
-                self._add_place(place)
+                self._observe(place, entry)
                 taken.append(path)
         return frozenset(taken)
+
+    def _observe(self, place: Place, entry: Entry | None) -> None:
+        self._observed[place] = entry
+        self._add_place(place)
+        row = self._base.find(*place)
+        if row is None or row.remote.kind is not Kind.DIRECTORY:
+            return
+        if entry is None or entry.kind is not Kind.DIRECTORY:
+            for below in self._base.children(row.node):
+                self._observe((below.parent, below.name), None)
 
     def _remote_place(self, path: RelPath) -> Place | None:
         raw = path.encode("utf-8", "surrogateescape")
@@ -157,10 +186,11 @@ class ScopeBuilder:
             self._add_place(place)
         if agreed and not named:
             self._shifted.add(node)
-            for row in self._base.children(node):
-                self._add_place((row.parent, row.name))
+            self.add_below(node)
         elif set(agreed) != set(named):
             self._shifted.add(node)
+            if agreed and not self._moves_directories:
+                self.add_below(node)
 
     def _add_place(self, place: Place) -> None:
         if place in self._places:
@@ -178,11 +208,12 @@ class ScopeBuilder:
             self._folders[folder] = None
             agreed = [(row.parent, row.name) for row in self._base.of_node(folder)]
             named = self._tree.names(folder)
-            if agreed != named:
+            if agreed != named or self._journal.has(folder):
                 self._add_node(folder)
             above = named or agreed
             if not above:
                 return
+            self._context[above[0]] = None
             folder = above[0][0]
 
     @property
@@ -204,6 +235,9 @@ class ScopeBuilder:
         """The listings as they are now."""
         scope = Scope(folders=set(self._folders), shifted=set(self._shifted))
         observed = set()
+        for place in self._context:
+            if place not in self._places:
+                self._add_listing(scope, place)
         for place in self._places:
             path = self._add_listing(scope, place)
             if place in self._observed and path is not None:

@@ -9,13 +9,14 @@ from typing import Final
 
 from mountsync.engine.scope import Known, Place, Scope
 from mountsync.errors import MountsyncError, Stale
+from mountsync.model.base import Agreed
 from mountsync.model.entry import Entry, Kind
 from mountsync.model.plan import Action, Delete, Move, Plan, Put, Side, path_of
 from mountsync.paths import RelPath, name_of, parent_of, to_bytes
 from mountsync.state.base import Base, BaseRow
 from mountsync.state.database import Database
 from mountsync.state.journal import Journal
-from mountsync.state.tree import NodeId, Tree
+from mountsync.state.tree import ROOT_ID, NodeId, Tree
 
 _FIRST_WAIT_S: Final = 2.0
 _LONGEST_WAIT_S: Final = 600.0
@@ -62,6 +63,9 @@ class MountRecorder:
         self.failures: list[Failure] = []
         self.done_on = {Side.A: 0, Side.B: 0}
         self._left: set[NodeId] = set()
+        self._moved_rows: dict[Place, BaseRow] = {}
+        self._row_places = {path: place for place, path in scope.remote_paths.items()}
+        """Where the base has what the remote has at a path, while moves are carried out."""
 
     def done(self, side: Side, action: Action, entry: Entry | None) -> None:
         self.done_on[side] += 1
@@ -103,8 +107,23 @@ class MountRecorder:
         parent = self._tree.resolve(to_bytes(parent_of(path)))
         return None if parent is None else (parent, to_bytes(name_of(path)))
 
+    def _row_place(self, path: RelPath) -> Place | None:
+        """The place in the base of what the remote has at `path` now."""
+        place = self._row_places.get(path)
+        if place is not None:
+            return place
+        folder = parent_of(path)
+        if not folder:
+            return ROOT_ID, to_bytes(name_of(path))
+        above = self._row_place(folder)
+        row = None if above is None else self._row(above)
+        return None if row is None else (row.node, to_bytes(name_of(path)))
+
+    def _row(self, place: Place) -> BaseRow | None:
+        return self._moved_rows.get(place) or self._base.find(*place)
+
     def _forget(self, path: RelPath) -> None:
-        place = self._place(path)
+        place = self._row_place(path)
         if place is not None:
             self._writes.append(lambda: self._base.remove(*place))
 
@@ -115,13 +134,26 @@ class MountRecorder:
             self._leave(path)
             return
         row = _base_row(place, known, remote)
-        self._writes.append(lambda: self._base.put(row))
+        self._writes.append(lambda: self._put_row(row))
+
+    def _put_row(self, row: BaseRow) -> None:
+        self._base.put(row)
+        if self._tree.child_id(row.parent, row.name) != row.node and not self._journal.has(row.node):
+            # Removed or replaced while its first upload was under way: nobody else knows of the object.
+            self._journal.note(row.node, self._clock())
 
     def _moved(self, action: Move, entry: Entry | None) -> None:
-        source, target = self._place(action.source), self._place(action.target)
-        if source is None or target is None:
+        if action.base is None:
+            return
+        source = self._row_place(action.base)
+        target = self._place(action.target)
+        row = None if source is None else self._row(source)
+        if source is None or target is None or row is None:
             self._leave(action.source)
             return
+        self._row_places.pop(action.base, None)
+        self._row_places[action.target] = target
+        self._moved_rows[target] = row
         self._writes.append(lambda: self._move_row(source, target, entry))
 
     def _move_row(self, source: Place, target: Place, entry: Entry | None) -> None:
@@ -133,17 +165,17 @@ class MountRecorder:
 
     def adopt_plan(self, plan: Plan) -> None:
         """Takes over what needs no action, and keeps conflicts and problems in the journal."""
-        for path, entry in plan.to_base.items():
-            if entry is None:
+        for path, agreed in plan.to_base.items():
+            if agreed is None:
                 self._forget(path)
             else:
-                self._already_equal(path, entry)
+                self._already_equal(path, agreed)
         for conflict in plan.conflicts:
             self._leave(conflict.path)
         for path in plan.problems:
             self._leave(path)
 
-    def _already_equal(self, path: RelPath, entry: Entry) -> None:
+    def _already_equal(self, path: RelPath, agreed: Agreed) -> None:
         remote = self._scope.b.get(path)
         if remote is None:
             place = self._scope.places.get(path)
@@ -151,7 +183,7 @@ class MountRecorder:
         if remote is None:
             self._leave(path)
             return
-        self._agreed(path, path, remote.with_digest(remote.digest or entry.digest))
+        self._agreed(path, path, remote.with_digest(remote.digest or agreed.entry.digest))
 
     def commit(self) -> None:
         """One transaction: the base is what was really done, and settled rows leave the journal."""

@@ -1,0 +1,190 @@
+"""One round of a mount over a scope: plan, carry out, write down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from mountsync.engine.apply import Executor, Lanes
+from mountsync.engine.hashing import Hasher, digest_of
+from mountsync.engine.mounted_replica import MountedReplica, MountedTree
+from mountsync.engine.scope import Scope
+from mountsync.engine.settle import Failure, MountRecorder
+from mountsync.engine.storage_replica import StorageReplica
+from mountsync.engine.transfers import Transfers
+from mountsync.errors import Halted, MountsyncError, Stale
+from mountsync.model.entry import Digest, Entry, Kind
+from mountsync.model.listing import Scan
+from mountsync.model.plan import Conflict, ConflictPolicy, Plan, Resolved, Side
+from mountsync.paths import RelPath
+from mountsync.reconcile import (
+    Comparator,
+    DeleteLimit,
+    Settings,
+    SideRules,
+    reconcile,
+    too_many_deletes,
+    wanted_digests,
+)
+from mountsync.state.base import Base
+from mountsync.state.database import Database
+from mountsync.state.journal import Journal
+from mountsync.storage.api import Source, SupportsAttributes, SupportsSetMtime
+from mountsync.vfs.adopt import Adopter
+
+_ROUNDS: Final = 4
+"""How often a plan is made anew because it asked for a digest; one digest may ask for another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How a mount reconciles."""
+
+    host: str
+    policy: ConflictPolicy
+    delete_limit: DeleteLimit
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a cycle did and left."""
+
+    to_local: int = 0
+    to_remote: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    conflicts: tuple[Conflict, ...] = ()
+    resolved: tuple[Resolved, ...] = ()
+    looked_at: frozenset[RelPath] = frozenset()
+
+    @property
+    def stale(self) -> set[RelPath]:
+        """Paths at which the remote was not what the plan expected."""
+        return {f.path for f in self.failures if f.side is Side.B and isinstance(f.error, Stale)}
+
+
+class MountCycles:
+    """Runs cycles between a volume and its remote; several at once, on scopes that do not meet."""
+
+    def __init__(
+        self,
+        database: Database,
+        journal: Journal,
+        base: Base,
+        volume: MountedTree,
+        adopter: Adopter,
+        remote: StorageReplica,
+        hasher: Hasher,
+        *,
+        rules: Rules,
+        lanes: Lanes,
+        transfers: Transfers,
+        clock: Callable[[], int],
+    ) -> None:
+        self._db = database
+        self._journal = journal
+        self._base = base
+        self._volume = volume
+        self._adopter = adopter
+        self._remote = remote
+        self._hasher = hasher
+        self._rules = rules
+        self._lanes = lanes
+        self._transfers = transfers
+        self._clock = clock
+
+    async def run(self, scope: Scope, *, confirmed: bool) -> Outcome:
+        """Makes both sides agree about the scope. Raises Halted when too much would be deleted."""
+        local = MountedReplica(self._volume, self._adopter, scope)
+        plan = await self._plan(scope, local)
+        if scope.observed and not confirmed:
+            self._refuse_mass_delete(plan)
+        recorder = MountRecorder(self._db, self._volume.tree, self._base, self._journal, scope, self._clock)
+        recorder.adopt_plan(plan)
+        executor = Executor(local, self._remote, recorder, self._lanes, self._transfers, self._hash_body)
+        try:
+            await executor.run(plan)
+        except MountsyncError as error:
+            # Only the barrier raises: nothing of this cycle may be written down, all of it is seen again.
+            return Outcome(failures=[Failure(Side.B, RelPath(""), error)])
+        recorder.commit()
+        return Outcome(
+            recorder.done_on[Side.A],
+            recorder.done_on[Side.B],
+            recorder.failures,
+            plan.conflicts,
+            plan.resolved,
+            frozenset(scope.places),
+        )
+
+    def _refuse_mass_delete(self, plan: Plan) -> None:
+        halt = too_many_deletes(plan, self._base.count(), self._rules.delete_limit)
+        if halt is not None and halt.side is Side.A:
+            raise Halted(halt.reason, hint="look at the remote, then run `mountsync resume --confirm`")
+
+    async def _plan(self, scope: Scope, local: MountedReplica) -> Plan:
+        settings = self._settings()
+        base, moves = scope.base, scope.moves_a
+        for _ in range(_ROUNDS):
+            a, b = Scan(scope.a), Scan(scope.b)
+            plan = reconcile(a, b, base, settings=settings, moves_a=moves)
+            if not plan.problems:
+                break
+            wanted = wanted_digests(a, b, base, settings=settings, moves_a=moves)
+            if not await self._find_digests(scope, local, wanted):
+                break
+        return plan
+
+    def _settings(self) -> Settings:
+        info = self._remote.info
+        policy = self._rules.policy
+        return Settings(
+            when=time.strftime("%Y-%m-%d %H-%M-%S", time.localtime(self._clock() // 1_000_000_000)),
+            host=self._rules.host,
+            comparator=Comparator(tolerance_ns=info.mtime_precision_ns or 0),
+            policy=lambda _path: policy,
+            a=SideRules(),
+            b=SideRules(
+                can_move=self._remote.can_move,
+                moves_directories=self._remote.moves_directories,
+                case_sensitive=info.case_sensitive,
+                unicode_normalizing=info.unicode_normalizing,
+                empty_directories=info.empty_directories,
+                mtimes=isinstance(self._remote.storage, SupportsSetMtime),
+                modes=isinstance(self._remote.storage, SupportsAttributes),
+                cheap_digests=False,
+                refusal=self._refusal,
+            ),
+        )
+
+    def _refusal(self, path: RelPath) -> str | None:
+        refused = self._remote.info.names.refusal(path)
+        return None if refused is None else refused.reason
+
+    async def _find_digests(
+        self, scope: Scope, local: MountedReplica, wanted: Iterable[tuple[Side, RelPath]]
+    ) -> bool:
+        found = False
+        for side, path in wanted:
+            entries = scope.a if side is Side.A else scope.b
+            entry = entries.get(path)
+            if entry is None or entry.kind is not Kind.FILE or entry.digest is not None:
+                continue
+            digest = await self._digest(side, path, entry, local)
+            if digest is not None:
+                entries[path] = entry.with_digest(digest)
+                found = True
+        return found
+
+    async def _digest(self, side: Side, path: RelPath, entry: Entry, local: MountedReplica) -> Digest | None:
+        try:
+            if side is Side.B:
+                return await self._hasher.digest(path, entry)
+            async with local.body(path, entry) as source:
+                return await digest_of(source)
+        except MountsyncError:
+            return None  # the path stays a problem of this plan and is looked at again
+
+    async def _hash_body(self, side: Side, source: Source) -> Digest | None:
+        return await digest_of(source) if side is Side.A else None

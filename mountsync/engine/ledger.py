@@ -1,0 +1,113 @@
+"""Which places are being worked on, and which observations are still true.
+
+Cycles run side by side when they share no place and none renames or removes a directory above another's
+place. An observation of the remote says nothing about a place that we changed ourselves since it began.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from mountsync.engine.scope import Place
+from mountsync.state.tree import NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one cycle works on."""
+
+    places: frozenset[Place]
+    folders: frozenset[NodeId]
+    shifted: frozenset[NodeId]
+
+
+class Observation:
+    """A look at the remote that began at some moment."""
+
+    def __init__(self, ledger: Ledger, began: int) -> None:
+        self._ledger = ledger
+        self.began = began
+
+    def holds_for(self, place: Place) -> bool:
+        """Whether we have not touched the place since the look began."""
+        return not self._ledger.is_claimed(place) and not self._ledger.changed_since(place, self.began)
+
+
+class Ledger:
+    """The claims of all cycles of one session."""
+
+    def __init__(self) -> None:
+        self._places: set[Place] = set()
+        self._folders: Counter[NodeId] = Counter()
+        self._shifted: Counter[NodeId] = Counter()
+        self._sequence = 0
+        self._changed: dict[Place, int] = {}
+        self._looks: Counter[int] = Counter()
+        self.on_release: Callable[[], None] = _nothing
+
+    def claim(
+        self, places: Iterable[Place], folders: Iterable[NodeId], shifted: Iterable[NodeId]
+    ) -> Claim | None:
+        """Takes the places for a cycle; None when another cycle is in the way."""
+        wanted = Claim(frozenset(places), frozenset(folders), frozenset(shifted))
+        if not self._places.isdisjoint(wanted.places):
+            return None
+        if any(node in self._folders for node in wanted.shifted):
+            return None
+        if any(node in self._shifted for node in wanted.folders):
+            return None
+        self._places |= wanted.places
+        self._folders.update(wanted.folders)
+        self._shifted.update(wanted.shifted)
+        return wanted
+
+    def release(self, claim: Claim) -> None:
+        """Gives the places back; observations that began before now are void for them."""
+        self._places -= claim.places
+        self._take(self._folders, claim.folders)
+        self._take(self._shifted, claim.shifted)
+        self._sequence += 1
+        if self._looks:
+            self._changed.update(dict.fromkeys(claim.places, self._sequence))
+        self.on_release()
+
+    @staticmethod
+    def _take(counter: Counter[NodeId], nodes: Iterable[NodeId]) -> None:
+        for node in nodes:
+            counter[node] -= 1
+            if counter[node] <= 0:
+                del counter[node]
+
+    def is_claimed(self, place: Place) -> bool:
+        """Whether a cycle works on the place now."""
+        return place in self._places
+
+    def changed_since(self, place: Place, began: int) -> bool:
+        """Whether a cycle that worked on the place ended after that moment."""
+        return self._changed.get(place, 0) > began
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no cycle runs."""
+        return not self._places
+
+    @contextmanager
+    def looking(self) -> Iterator[Observation]:
+        """A look at the remote begins; it is true only as far as `Observation.holds_for` says."""
+        began = self._sequence
+        self._looks[began] += 1
+        try:
+            yield Observation(self, began)
+        finally:
+            self._looks[began] -= 1
+            if not self._looks[began]:
+                del self._looks[began]
+            if not self._looks:
+                self._changed.clear()
+
+
+def _nothing() -> None:
+    """Nobody waits."""

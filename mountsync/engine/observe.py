@@ -1,0 +1,332 @@
+"""Looks at the remote and finds what differs from the base.
+
+A look is never acted upon where we changed something ourselves since it began, nor where it could not
+see: what is unreadable is not deleted. What seems to be gone is asked for once more by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+import trio
+
+from mountsync.engine.ledger import Ledger, Observation
+from mountsync.engine.scope import Place
+from mountsync.engine.storage_replica import StorageReplica
+from mountsync.errors import NotADirectory, NotFound
+from mountsync.model.entry import DIRECTORY, Entry, Kind, Problem
+from mountsync.paths import ROOT, RelPath, from_bytes, is_within, join, name_of, parent_of, to_bytes
+from mountsync.state.base import Base, BaseRow
+from mountsync.state.database import Database
+from mountsync.state.tree import ROOT_ID, NodeId, Tree
+from mountsync.storage.api import Listed
+from mountsync.vfs.adopt import Adopter
+
+Seen: TypeAlias = dict[RelPath, Entry | None]
+
+_SLICE: Final = 48
+"""Entries that are compared between two checkpoints: under a millisecond."""
+_MANY: Final = 24
+"""From so many paths in one directory on, listing it is cheaper than asking for each."""
+_ROWS: Final = 500
+_ASKERS: Final = 8
+
+
+@dataclass(slots=True)
+class Look:
+    """What a scan found."""
+
+    changed: Seen = field(default_factory=dict)
+    problems: dict[RelPath, Problem] = field(default_factory=dict)
+    entries: int = 0
+
+
+@dataclass(slots=True)
+class _Folder:
+    node: NodeId
+    listed: bool
+
+
+class Observer:
+    """Compares the remote with the base."""
+
+    def __init__(
+        self,
+        database: Database,
+        tree: Tree,
+        base: Base,
+        remote: StorageReplica,
+        adopter: Adopter,
+        ledger: Ledger,
+    ) -> None:
+        self._db = database
+        self._tree = tree
+        self._base = base
+        self._remote = remote
+        self._adopter = adopter
+        self._ledger = ledger
+
+    async def scan(self) -> Look:
+        """Lists everything. Raises Unreachable when the listing could not be finished.
+
+        Directories whose content was never shown are filled on the way, without a plan.
+        """
+        look = Look()
+        with self._ledger.looking() as observation:
+            walk = _Walk(self, observation, look)
+            async with self._remote.storage.list(ROOT, recursive=True) as batches:
+                async for batch in batches:
+                    await walk.take(self._remote.shown(batch))
+            walk.finish()
+            missing = await self._missing(walk.seen, observation, look)
+            look.changed.update(await self._confirm(missing, observation))
+        return look
+
+    async def look_at(self, paths: Iterable[RelPath]) -> Look:
+        """Asks for single paths, or lists their directory when they are many."""
+        look = Look()
+        with self._ledger.looking() as observation:
+            for folder, members in _by_folder(paths).items():
+                if len(members) >= _MANY:
+                    await self._look_into(folder, observation, look)
+                else:
+                    look.changed.update(await self._confirm(members, observation))
+        return look
+
+    async def children(self, node: NodeId) -> None:
+        """Fills a directory that was never listed. Raises Unreachable, or NotFound when it is gone."""
+        path = self.remote_path(node)
+        if path is None:
+            self._adopter.mark_listed([node])  # made here: the remote holds nothing in it
+            return
+        found = []
+        async with self._remote.storage.list(path, recursive=False) as batches:
+            async for batch in batches:
+                found += [item for item in self._remote.shown(batch) if parent_of(item[0]) == path]
+        for first in range(0, len(found), _SLICE):
+            await self._plant(node, found[first : first + _SLICE])
+            await trio.lowlevel.checkpoint()
+        self._adopter.mark_listed([node])
+
+    async def _plant(self, node: NodeId, found: Sequence[Listed]) -> None:
+        entries = []
+        for path, entry in found:
+            if isinstance(entry, Problem):
+                continue
+            entries.append((to_bytes(name_of(path)), await self._remote.complete(path, entry)))
+        self._adopter.plant_many(node, entries)
+
+    def remote_path(self, node: NodeId) -> RelPath | None:
+        """Where the remote has a directory; None when it does not have it."""
+        if node == ROOT_ID:
+            return ROOT
+        rows = self._base.of_node(node)
+        raw = self._base.path(rows[0].parent, rows[0].name) if rows else None
+        return None if raw is None else from_bytes(raw)
+
+    async def _look_into(self, folder: RelPath, observation: Observation, look: Look) -> None:
+        """Lists one directory and compares it whole."""
+        node = self.folder_id(folder)
+        if node is None:
+            return
+        seen = set()
+        try:
+            async with self._remote.storage.list(folder, recursive=False) as batches:
+                async for batch in batches:
+                    for path, entry in self._remote.shown(batch):
+                        seen.add(path)
+                        await self._compare(path, entry, (node, to_bytes(name_of(path))), observation, look)
+        except (NotFound, NotADirectory):
+            look.changed.update(await self._confirm([folder], observation) if folder else {})
+            return
+        rows = self._base.children(node)
+        gone = [p for row in rows if (p := join(folder, from_bytes(row.name))) not in seen]
+        look.changed.update(await self._confirm(gone, observation))
+
+    async def _compare(
+        self, path: RelPath, entry: Entry | Problem, place: Place, observation: Observation, look: Look
+    ) -> None:
+        if isinstance(entry, Problem):
+            look.problems[path] = entry
+            return
+        row = self._base.find(*place)
+        if differs(row, entry) and observation.holds_for(place):
+            look.changed[path] = await self._remote.complete(path, entry)
+
+    def folder_id(self, path: RelPath) -> NodeId | None:
+        """The id of a directory of the remote, None when the base does not know it."""
+        if not path:
+            return ROOT_ID
+        row = self._base.resolve(to_bytes(path))
+        return row.node if row is not None and row.remote.kind is Kind.DIRECTORY else None
+
+    async def _missing(self, seen: set[int], observation: Observation, look: Look) -> list[RelPath]:
+        """Paths of the base that a whole scan did not see, without those below another one."""
+        gone: list[Place] = []
+        last: Place = (NodeId(0), b"")
+        while rows := self._db.rows(
+            "SELECT parent, name, node FROM base WHERE (parent, name) > (?, ?) ORDER BY parent, name LIMIT ?",
+            (*last, _ROWS),
+        ):
+            last = rows[-1][0], rows[-1][1]
+            gone += [(row[0], row[1]) for row in rows if hash((row[0], row[1])) not in seen]
+            await trio.lowlevel.checkpoint()
+        paths = [path for place in gone if (path := self._gone_path(place, observation, look)) is not None]
+        known = set(paths)
+        return [path for path in paths if not _has_ancestor_in(path, known)]
+
+    def _gone_path(self, place: Place, observation: Observation, look: Look) -> RelPath | None:
+        if not observation.holds_for(place):
+            return None
+        raw = self._base.path(*place)
+        path = None if raw is None else from_bytes(raw)
+        if path is None or self._remote.hides(path) or any(is_within(path, bad) for bad in look.problems):
+            return None
+        return path
+
+    async def _confirm(self, paths: Sequence[RelPath], observation: Observation) -> Seen:
+        """Asks for each path by name; gives those that differ from the base."""
+        found: Seen = {}
+        waiting = iter(paths)
+
+        async def ask() -> None:
+            for path in waiting:
+                await self._ask(path, observation, found)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(min(_ASKERS, len(paths))):
+                nursery.start_soon(ask)
+        return found
+
+    async def _ask(self, path: RelPath, observation: Observation, found: Seen) -> None:
+        folder = self.folder_id(parent_of(path))
+        if folder is None:
+            return
+        place = (folder, to_bytes(name_of(path)))
+        entry = await self._remote.stat(path)
+        row = self._base.find(*place)
+        if observation.holds_for(place) and differs(row, entry):
+            found[path] = entry
+
+
+class _Walk:
+    """The state of one scan."""
+
+    def __init__(self, observer: Observer, observation: Observation, look: Look) -> None:
+        self._observer = observer
+        self._observation = observation
+        self._look = look
+        self._folders: dict[RelPath, _Folder | None] = {}
+        self._unlisted: set[NodeId] = set()
+        self.seen: set[int] = set()
+        """Hashes of the places that were seen: 60 bytes each where a place itself is 200."""
+
+    async def take(self, batch: Sequence[Listed]) -> None:
+        """Compares a batch, a slice at a time."""
+        for first in range(0, len(batch), _SLICE):
+            await self._take_slice(batch[first : first + _SLICE])
+            await trio.lowlevel.checkpoint()
+
+    async def _take_slice(self, items: Sequence[Listed]) -> None:
+        fresh: dict[NodeId, list[Listed]] = {}
+        for path, entry in items:
+            self._look.entries += 1
+            if isinstance(entry, Problem):
+                self._look.problems[path] = entry
+                continue
+            folder = self._folder(parent_of(path))
+            if folder is None:
+                continue
+            place = (folder.node, to_bytes(name_of(path)))
+            self.seen.add(hash(place))
+            if folder.listed:
+                await self._compare(path, entry, place)
+            else:
+                fresh.setdefault(folder.node, []).append((path, entry))
+        for node, found in fresh.items():
+            await self._fill(node, found)
+
+    async def _fill(self, node: NodeId, found: Sequence[Listed]) -> None:
+        # Known rows of a directory that is not fully listed are compared like all others.
+        known = {row.name: row for row in self._observer._base.children(node)}
+        new = [item for item in found if to_bytes(name_of(item[0])) not in known]
+        await self._observer._plant(node, new)
+        for path, entry in found:
+            name = to_bytes(name_of(path))
+            if name in known and isinstance(entry, Entry):
+                await self._compare(path, entry, (node, name))
+
+    async def _compare(self, path: RelPath, entry: Entry, place: Place) -> None:
+        await self._observer._compare(path, entry, place, self._observation, self._look)
+
+    def _folder(self, path: RelPath) -> _Folder | None:
+        if path in self._folders:
+            return self._folders[path]
+        node = self._observer.folder_id(path)
+        found = None if node is None else self._known_folder(path, node)
+        if found is None:
+            self._imply(path)
+        self._folders[path] = found
+        return found
+
+    def _known_folder(self, path: RelPath, node: NodeId) -> _Folder:
+        if path:
+            above = self._folder(parent_of(path))
+            if above is not None:
+                self.seen.add(hash((above.node, to_bytes(name_of(path)))))
+        directory = self._observer._tree.find(node)
+        listed = directory is None or bool(directory.listed)
+        if not listed:
+            self._unlisted.add(node)
+        return _Folder(node, listed)
+
+    def _imply(self, path: RelPath) -> None:
+        """A directory that was seen only by what is in it is new: the topmost such is reported."""
+        above = self._folder(parent_of(path))
+        if above is not None and path not in self._look.changed:
+            self._look.changed[path] = DIRECTORY
+
+    def finish(self) -> None:
+        """The whole listing was seen: directories that were filled on the way are complete."""
+        problems = self._look.problems
+        complete = [
+            folder.node
+            for path, folder in self._folders.items()
+            if folder is not None
+            and folder.node in self._unlisted
+            and not any(is_within(path, bad) or parent_of(bad) == path for bad in problems)
+        ]
+        self._observer._adopter.mark_listed(complete)
+
+
+def differs(row: BaseRow | None, entry: Entry | None) -> bool:
+    """Whether the remote holds something else than what was agreed. Times of equal tokens do not count."""
+    if row is None or entry is None:
+        return (row is None) is not (entry is None)
+    then = row.remote
+    if then.kind is not entry.kind:
+        return True
+    if then.mode is not None and entry.mode is not None and then.mode != entry.mode:
+        return then.kind is not Kind.SYMLINK
+    if then.kind is Kind.DIRECTORY:
+        return False
+    return then.token != entry.token
+
+
+def _by_folder(paths: Iterable[RelPath]) -> dict[RelPath, list[RelPath]]:
+    found: dict[RelPath, list[RelPath]] = {}
+    for path in paths:
+        if path:
+            found.setdefault(parent_of(path), []).append(path)
+    return found
+
+
+def _has_ancestor_in(path: RelPath, known: set[RelPath]) -> bool:
+    above = parent_of(path)
+    while above:
+        if above in known:
+            return True
+        above = parent_of(above)
+    return False
