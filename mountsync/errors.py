@@ -14,6 +14,7 @@ MountsyncError
 │   ├── PermissionDenied
 │   ├── ReadOnly
 │   ├── Unsupported          the operation does not exist there
+│   ├── NoAttribute          no such extended attribute
 │   ├── TooLarge
 │   ├── NoSpace
 │   ├── QuotaExceeded
@@ -110,6 +111,10 @@ class Unsupported(PathError):
     """The storage has no such operation."""
 
 
+class NoAttribute(PathError):
+    """The file has no extended attribute of that name."""
+
+
 class TooLarge(PathError):
     """The content is larger than the storage can hold."""
 
@@ -197,6 +202,7 @@ _ERRNO: tuple[tuple[type[BaseException], int], ...] = (
     (PermissionDenied, errno.EACCES),
     (ReadOnly, errno.EROFS),
     (Unsupported, errno.ENOTSUP),
+    (NoAttribute, errno.ENODATA),
     (TooLarge, errno.EFBIG),
     (NoSpace, errno.ENOSPC),
     (QuotaExceeded, errno.EDQUOT),

@@ -91,6 +91,10 @@ _CHILD: Final = "SELECT node FROM dentry WHERE parent = ? AND name = ?"
 _CHILDREN: Final = (
     f"SELECT d.name, {_COLUMNS} FROM dentry d JOIN node n ON n.id = d.node WHERE d.parent = ? ORDER BY d.name"
 )
+_CHILDREN_AFTER: Final = (
+    f"SELECT d.name, {_COLUMNS} FROM dentry d JOIN node n ON n.id = d.node"
+    " WHERE d.parent = ? AND d.name > ? ORDER BY d.name LIMIT ?"
+)
 _SAVE: Final = (
     "UPDATE node SET mode=?, uid=?, gid=?, nlink=?, size=?, mtime_ns=?, ctime_ns=?, atime_ns=?,"
     " generation=?, place=?, listed=? WHERE id=?"
@@ -161,6 +165,12 @@ class Tree:
         """All names in a directory with their nodes, sorted by name."""
         known = self._nodes
         found = self._db.rows(_CHILDREN, (parent,))
+        return [(row[0], known.get(row[1]) or Node(*row[1:])) for row in found]
+
+    def children_after(self, parent: int, name: bytes, limit: int) -> list[tuple[bytes, Node]]:
+        """At most `limit` names after `name` in a directory with their nodes, sorted by name."""
+        known = self._nodes
+        found = self._db.rows(_CHILDREN_AFTER, (parent, name, limit))
         return [(row[0], known.get(row[1]) or Node(*row[1:])) for row in found]
 
     def child_names(self, parent: int) -> list[tuple[bytes, NodeId]]:

@@ -143,9 +143,7 @@ class Adopter:
         self._kernel().entry_vanished(parent, name, node_id)
         self._guard.remove_node_if_unused(node_id)
 
-    def move(
-        self, parent: NodeId, name: bytes, new_parent: NodeId, new_name: bytes, node_id: NodeId
-    ) -> None:
+    def move(self, parent: NodeId, name: bytes, new_parent: NodeId, new_name: bytes, node_id: NodeId) -> None:
         """Follows a rename of the remote onto a free name; changes inside a directory stay as they are."""
         with self._db.transaction:
             node = self._tree.child(parent, name)

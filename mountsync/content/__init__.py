@@ -1,0 +1,1 @@
+"""Bytes on the local disk: content files named by content id, and which of their ranges are here."""
