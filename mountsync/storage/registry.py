@@ -101,7 +101,7 @@ def _load_built_in(name: str, built_in: BuiltIn) -> object:
 def _load_plug_in(point: EntryPoint) -> object:
     try:
         return point.load()
-    except Exception as error:  # noqa: BLE001 - foreign code may raise anything, and must not stop us
+    except Exception as error:  # foreign code may raise anything, and must not stop us
         raise ConfigError(
             f"the plug-in for remote type {point.name!r} ({point.value}) cannot be loaded: "
             f"{type(error).__name__}: {error}",
@@ -111,12 +111,15 @@ def _load_plug_in(point: EntryPoint) -> object:
 
 def _checked(name: str, module: object) -> StorageType:
     options, factory = getattr(module, "OPTIONS", None), getattr(module, "open_storage", None)
-    fits = isinstance(options, tuple) and all(isinstance(option, Option) for option in options)
-    if not fits or not callable(factory):
-        raise ConfigError(
-            f"the module for remote type {name!r} has no OPTIONS and open_storage", hint="update or remove it"
-        )
+    if not isinstance(options, tuple) or not all(isinstance(option, Option) for option in options):
+        raise _unfit(name, "OPTIONS, a tuple of Option")
+    if not callable(factory):
+        raise _unfit(name, "open_storage")
     return StorageType(name, options, factory)
+
+
+def _unfit(name: str, lack: str) -> ConfigError:
+    return ConfigError(f"the module for remote type {name!r} has no {lack}", hint="update or remove it")
 
 
 @dataclass(frozen=True, slots=True)
