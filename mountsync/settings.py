@@ -116,6 +116,11 @@ def state_folder(remote: str, root: Path) -> Path:
     return root / f"{readable}-{hashlib.sha256(remote.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
 
 
+def storage_state_root() -> Path:
+    """Where storages keep their own state (journals), whoever opens them: `Remotes.state_root`."""
+    return state_root() / "storages"
+
+
 @dataclass(frozen=True, slots=True)
 class MountOption:
     """One option of a mount; `name` has underscores and is the field of `MountSettings`."""

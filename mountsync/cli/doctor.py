@@ -10,12 +10,12 @@ import shutil
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import click
 
+from mountsync.cli.forms import Finding, Findings
 from mountsync.cli.output import emit_json
 from mountsync.errors import MountsyncError
 from mountsync.formats.sizes import human_size
@@ -24,18 +24,12 @@ from mountsync.settings import state_root
 _LOW_SPACE: Final = 1 << 30
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The outcome of one check; `fix` is the next step, None when nothing is wrong."""
-
-    check: str
-    level: Literal["ok", "note", "wrong"]
-    found: str
-    fix: str | None = None
-
-
 def _ok(check: str, found: str) -> Finding:
-    return Finding(check, "ok", found)
+    return Finding(check=check, level="ok", found=found)
+
+
+def _wrong(check: str, found: str, fix: str) -> Finding:
+    return Finding(check=check, level="wrong", found=found, fix=fix)
 
 
 def _python() -> Finding:
@@ -45,7 +39,7 @@ def _python() -> Finding:
 def _kernel() -> Finding:
     release = platform.release()
     if platform.system() != "Linux":
-        return Finding("kernel", "wrong", platform.system(), "mountsync mounts on Linux only")
+        return _wrong("kernel", platform.system(), "mountsync mounts on Linux only")
     return _ok("kernel", release)
 
 
@@ -56,25 +50,25 @@ def _device() -> Finding:
         is_device = False
     if not is_device:
         fix = "load the kernel module: sudo modprobe fuse (in a container: --device /dev/fuse)"
-        return Finding("/dev/fuse", "wrong", "missing", fix)
+        return _wrong("/dev/fuse", "missing", fix)
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        return Finding("/dev/fuse", "wrong", "not yours to open", "sudo chmod 0666 /dev/fuse")
+        return _wrong("/dev/fuse", "not yours to open", "sudo chmod 0666 /dev/fuse")
     return _ok("/dev/fuse", "there")
 
 
 def _helper() -> Finding:
     path = shutil.which("fusermount3")
     if path is None:
-        return Finding("fusermount3", "wrong", "missing", "sudo apt-get install fuse3")
+        return _wrong("fusermount3", "missing", "sudo apt-get install fuse3")
     if os.getuid() != 0 and not os.stat(path).st_mode & stat.S_ISUID:
-        return Finding("fusermount3", "wrong", f"{path} is not setuid root", f"sudo chmod u+s {path}")
+        return _wrong("fusermount3", f"{path} is not setuid root", f"sudo chmod u+s {path}")
     return _ok("fusermount3", path)
 
 
 def _library() -> Finding:
     name = ctypes.util.find_library("fuse3")
     if name is None:
-        return Finding("libfuse3", "wrong", "missing", "sudo apt-get install libfuse3-dev fuse3")
+        return _wrong("libfuse3", "missing", "sudo apt-get install libfuse3-dev fuse3")
     return _ok("libfuse3", name)
 
 
@@ -83,7 +77,7 @@ def _binding() -> Finding:
         binding = importlib.import_module("pyfuse3")  # whether it loads is what is asked here
     except ImportError as error:
         fix = "sudo apt-get install libfuse3-dev pkg-config gcc python3-dev, then install mountsync again"
-        return Finding("pyfuse3", "wrong", str(error), fix)
+        return _wrong("pyfuse3", str(error), fix)
     return _ok("pyfuse3", str(binding.__version__))
 
 
@@ -95,18 +89,18 @@ def _other_users() -> Finding:
     if os.getuid() == 0 or "user_allow_other" in (line.strip() for line in lines):
         return _ok("--allow-other", "permitted")
     fix = "only needed for --allow-other: add the line user_allow_other to /etc/fuse.conf"
-    return Finding("--allow-other", "note", "not permitted", fix)
+    return Finding(check="--allow-other", level="note", found="not permitted", fix=fix)
 
 
 def _state() -> Finding:
     root = state_root()
     nearest = next(place for place in (root, *root.parents) if place.exists())
     if not os.access(nearest, os.W_OK | os.X_OK):
-        return Finding("state folder", "wrong", f"{nearest} is not writable", "set XDG_STATE_HOME")
+        return _wrong("state folder", f"{nearest} is not writable", "set XDG_STATE_HOME")
     free = shutil.disk_usage(nearest).free
     found = f"{root}, {human_size(free)} free"
     if free < _LOW_SPACE:
-        return Finding("state folder", "wrong", found, "make room, or use --cache-dir on another disk")
+        return _wrong("state folder", found, "make room, or use --cache-dir on another disk")
     return _ok("state folder", found)
 
 
@@ -116,15 +110,15 @@ def _config() -> Finding:
     try:
         loaded = configuration()
     except MountsyncError as error:
-        return Finding("configuration", "wrong", str(error), "mountsync config check")
+        return _wrong("configuration", str(error), "mountsync config check")
     return _ok("configuration", f"{loaded.path}: {len(loaded.remotes)} remotes")
 
 
 def _dead_mounts() -> Finding:
     dead = list(_dead())
     if dead:
-        return Finding(
-            "dead mounts", "wrong", ", ".join(dead), "; ".join(f"mountsync umount {place}" for place in dead)
+        return _wrong(
+            "dead mounts", ", ".join(dead), "; ".join(f"mountsync umount {place}" for place in dead)
         )
     return _ok("dead mounts", "none")
 
@@ -161,7 +155,7 @@ def doctor(*, as_json: bool) -> int:
     """
     findings = [check() for check in CHECKS]
     if as_json:
-        emit_json({"version": 1, "findings": findings})
+        emit_json(Findings(findings=findings))
     else:
         for each in findings:
             click.echo(f"{each.level:5} {each.check}: {each.found}" + (f"; {each.fix}" if each.fix else ""))

@@ -10,7 +10,8 @@ from typing import Final, TextIO
 import click
 
 from mountsync.cli.lazy import Later, LazyGroup
-from mountsync.errors import MountsyncError, exit_code_of, from_os_error, printable
+from mountsync.cli.voice import say
+from mountsync.errors import MountsyncError, exit_code_of, from_os_error
 
 EXIT_CODES: Final[dict[int, str]] = {
     0: "clean",
@@ -152,8 +153,3 @@ def _bug(error: BaseException) -> int:
     traceback.print_exception(error)
     say(f"internal error: {type(error).__name__}: {error}; please report it with the lines above")
     return 4
-
-
-def say(line: str) -> None:
-    """One line on standard error, under our name."""
-    print(f"mountsync: {printable(line)}", file=sys.stderr, flush=True)  # noqa: T201 - the CLI's voice

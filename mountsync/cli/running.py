@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -78,10 +79,8 @@ async def while_showing(record: MountRecord, work: Callable[[Client], Awaitable[
 
 async def _show(client: Client) -> None:
     await trio.sleep(_LOOK_S)  # what is done at once needs no display
-    if sys.stderr.isatty():
-        await _show_live(client)
-    else:
-        await _show_lines(client)
+    with suppress(Unreachable):  # it may end meanwhile
+        await (_show_live(client) if sys.stderr.isatty() else _show_lines(client))
 
 
 async def _show_lines(client: Client) -> None:

@@ -8,6 +8,7 @@ import platform
 import click
 
 from mountsync import __version__
+from mountsync.cli.forms import Versions
 from mountsync.cli.output import emit_json
 
 
@@ -27,7 +28,7 @@ def versions() -> dict[str, str]:
 def version(*, as_json: bool) -> None:
     """Print the versions of mountsync and of what it stands on."""
     if as_json:
-        emit_json({"version": 1, "versions": versions()})
+        emit_json(Versions(versions=versions()))
         return
     for name, text in versions().items():
         click.echo(f"{name} {text}")

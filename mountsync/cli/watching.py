@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import click
 import trio
 
+from mountsync.cli.forms import Failed, Mounts, Silent
 from mountsync.cli.output import emit_json, exit_code_of_status, status_lines
 from mountsync.cli.running import Duration, chosen_mount, status_of, while_showing
 from mountsync.control.client import Client
 from mountsync.control.directory import MountRecord, running
-from mountsync.errors import MountsyncError, describe
+from mountsync.errors import MountsyncError
 from mountsync.model.status import Status
 
 
 @click.command()
 @click.argument("target", metavar="[MOUNTPOINT]", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON (schema: docs/status.schema.json).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON (schema: docs/json.schema.json).")
 @click.option("--watch", is_flag=True, help="Keep showing it, until Ctrl-C.")
 def status(*, target: str | None, as_json: bool, watch: bool) -> int:
     """Show what mounts do: state, what is not replicated, transfers, conflicts, problems.
@@ -43,32 +43,35 @@ def _show_one(target: str, *, as_json: bool) -> int:
 def _show_all(*, as_json: bool) -> int:
     answers = trio.run(_ask_all)
     if as_json:
-        emit_json({"version": 1, "mounts": [answer for _, answer in answers]})
+        alive = [answer for _, answer in answers if isinstance(answer, Status)]
+        silent = [answer for _, answer in answers if isinstance(answer, Silent)]
+        emit_json(Mounts(mounts=alive, silent=silent))
     else:
         click.echo("\n".join(_text_of(*answer) for answer in answers) or "nothing is mounted")
     return max((_code_of(answer) for _, answer in answers), default=0)
 
 
-def _text_of(record: MountRecord, answer: Any) -> str:
+def _text_of(record: MountRecord, answer: Status | Silent) -> str:
     if isinstance(answer, Status):
         return "\n".join(status_lines(answer))
-    return f"{record.remote} on {record.mountpoint}\n  {answer['error']['message']}"
+    return f"{record.remote} on {record.mountpoint}\n  {answer.error.message}"
 
 
-def _code_of(answer: Any) -> int:
+def _code_of(answer: Status | Silent) -> int:
     return exit_code_of_status(answer, finished=False) if isinstance(answer, Status) else 4
 
 
-async def _ask_all() -> list[tuple[MountRecord, Any]]:
+async def _ask_all() -> list[tuple[MountRecord, Status | Silent]]:
     """Every mount's status; in the place of one that does not answer, why."""
     records = running()
-    answers: dict[str, Any] = {}
+    answers: dict[str, Status | Silent] = {}
 
     async def one(record: MountRecord) -> None:
         try:
             answers[record.mountpoint] = await status_of(record)
         except MountsyncError as error:
-            answers[record.mountpoint] = {"mountpoint": record.mountpoint, "error": describe(error)}
+            failed = Failed(class_=type(error).__name__, message=str(error))
+            answers[record.mountpoint] = Silent(mountpoint=record.mountpoint, error=failed)
 
     async with trio.open_nursery() as nursery:
         for record in records:

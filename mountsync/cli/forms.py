@@ -1,0 +1,161 @@
+"""The forms of every `--json` output. `docs/json.schema.json` is generated from them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from mountsync.control.protocol import Conflicts
+from mountsync.model.status import Status
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why something could not be done: the class of `mountsync.errors` and a sentence."""
+
+    class_: str = msgspec.field(name="class")
+    message: str
+    path: str | None = None
+
+
+class Silent(msgspec.Struct, frozen=True, kw_only=True):
+    """A mount that does not answer."""
+
+    mountpoint: str
+    error: Failed
+
+
+class Mounts(msgspec.Struct, frozen=True, kw_only=True):
+    """`status` without a mount point."""
+
+    version: int = 1
+    mounts: list[Status]
+    silent: list[Silent] = []
+
+
+class ListedEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One object of a remote. `size` in bytes; `mtime` in ISO 8601, UTC; null where there is none."""
+
+    path: str
+    kind: str
+    """`file`, `directory` or `symlink`."""
+    size: int
+    mtime: str | None
+    mtime_ns: int | None
+    target: str | None
+    sha256: str | None
+    """Only where the remote tells it in a listing."""
+
+
+class ListedProblem(msgspec.Struct, frozen=True, kw_only=True):
+    """A path that could not be looked at."""
+
+    path: str
+    reason: str
+
+
+class Entries(msgspec.Struct, frozen=True, kw_only=True):
+    """`ls`, `lsl`, `lsd`, `lsf`."""
+
+    version: int = 1
+    remote: str
+    entries: list[ListedEntry]
+    problems: list[ListedProblem]
+
+
+class FileDigest(msgspec.Struct, frozen=True, kw_only=True):
+    """A file and its digest in lower-case hexadecimal."""
+
+    path: str
+    digest: str
+
+
+class Digests(msgspec.Struct, frozen=True, kw_only=True):
+    """`hashsum`."""
+
+    version: int = 1
+    remote: str
+    hash: str
+    files: list[FileDigest]
+    problems: list[ListedProblem]
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One check of `doctor`; `level` is `ok`, `note` or `wrong`, `fix` the next step."""
+
+    check: str
+    level: str
+    found: str
+    fix: str | None = None
+
+
+class Findings(msgspec.Struct, frozen=True, kw_only=True):
+    """`doctor`."""
+
+    version: int = 1
+    findings: list[Finding]
+
+
+class Versions(msgspec.Struct, frozen=True, kw_only=True):
+    """`version`: names of parts and their versions."""
+
+    version: int = 1
+    versions: dict[str, str]
+
+
+class Configured(msgspec.Struct, frozen=True, kw_only=True):
+    """`config show`: sections by name, secrets as stars."""
+
+    version: int = 1
+    file: str
+    remotes: dict[str, dict[str, Any]]
+    mounts: dict[str, dict[str, Any]]
+    jobs: dict[str, dict[str, Any]]
+
+
+class Damage(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that `fsck` found wrong."""
+
+    path: str | None
+    what: str
+    repaired: bool
+
+
+class Verified(msgspec.Struct, frozen=True, kw_only=True):
+    """`fsck`."""
+
+    version: int = 1
+    subject: str
+    checked: int
+    damages: list[Damage]
+
+
+FORMS: Final[dict[str, Any]] = {
+    "status": Mounts,
+    "status MOUNTPOINT": Status,
+    "flush": Status,
+    "conflicts": Conflicts,
+    "ls": Entries,
+    "lsd": Entries,
+    "lsl": Entries,
+    "lsf": Entries,
+    "hashsum": Digests,
+    "config show": Configured,
+    "fsck": Verified,
+    "doctor": Findings,
+    "version": Versions,
+}
+"""The form of the output of each command with `--json`."""
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of every output."""
+    kinds = list(dict.fromkeys(FORMS.values()))
+    schemas, components = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
+    by_kind = dict(zip(kinds, schemas, strict=True))
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "mountsync --json",
+        "commands": {name: by_kind[kind] for name, kind in FORMS.items()},
+        "$defs": components,
+    }
