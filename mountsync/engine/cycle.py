@@ -9,7 +9,7 @@ from typing import Final
 
 from mountsync.engine.apply import Executor, Lanes
 from mountsync.engine.hashing import Hasher, digest_of
-from mountsync.engine.mounted_replica import MountedReplica, MountedTree
+from mountsync.engine.mounted_replica import Fetch, MountedReplica, MountedTree
 from mountsync.engine.scope import Scope
 from mountsync.engine.settle import Failure, MountRecorder
 from mountsync.engine.storage_replica import StorageReplica
@@ -31,6 +31,7 @@ from mountsync.reconcile import (
 from mountsync.state.base import Base
 from mountsync.state.database import Database
 from mountsync.state.journal import Journal
+from mountsync.state.tree import NodeId
 from mountsync.storage.api import Source, SupportsAttributes, SupportsSetMtime
 from mountsync.vfs.adopt import Adopter
 
@@ -77,6 +78,7 @@ class MountCycles:
         remote: StorageReplica,
         hasher: Hasher,
         *,
+        fetch: Fetch,
         rules: Rules,
         lanes: Lanes,
         transfers: Transfers,
@@ -89,14 +91,17 @@ class MountCycles:
         self._adopter = adopter
         self._remote = remote
         self._hasher = hasher
+        self._fetch = fetch
         self._rules = rules
         self._lanes = lanes
         self._transfers = transfers
         self._clock = clock
 
-    async def run(self, scope: Scope, *, confirmed: bool) -> Outcome:
+    async def run(
+        self, scope: Scope, *, confirmed: bool, restless: frozenset[NodeId] = frozenset()
+    ) -> Outcome:
         """Makes both sides agree about the scope. Raises Halted when too much would be deleted."""
-        local = MountedReplica(self._volume, self._adopter, scope)
+        local = MountedReplica(self._volume, self._adopter, scope, self._fetch, restless)
         plan = await self._plan(scope, local)
         if scope.observed and not confirmed:
             self._refuse_mass_delete(plan)
@@ -125,13 +130,13 @@ class MountCycles:
 
     async def _plan(self, scope: Scope, local: MountedReplica) -> Plan:
         settings = self._settings()
-        base, moves = scope.base, scope.moves_a
+        base, moves_a, moves_b = scope.base, scope.moves_a, scope.moves_b
         for _ in range(_ROUNDS):
             a, b = Scan(scope.a), Scan(scope.b)
-            plan = reconcile(a, b, base, settings=settings, moves_a=moves)
+            plan = reconcile(a, b, base, settings=settings, moves_a=moves_a, moves_b=moves_b)
             if not plan.problems:
                 break
-            wanted = wanted_digests(a, b, base, settings=settings, moves_a=moves)
+            wanted = wanted_digests(a, b, base, settings=settings, moves_a=moves_a, moves_b=moves_b)
             if not await self._find_digests(scope, local, wanted):
                 break
         return plan

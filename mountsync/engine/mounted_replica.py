@@ -6,9 +6,9 @@ somebody reads it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from mountsync.engine.scope import Known, Place, Scope, local_entry, node_of_token
 from mountsync.errors import NotFound, Stale
@@ -17,7 +17,20 @@ from mountsync.model.plan import Delete, MakeDirectory, MakeSymlink, Move, Put, 
 from mountsync.paths import RelPath, name_of, parent_of, to_bytes
 from mountsync.state.tree import NodeId, Tree
 from mountsync.storage.api import Source
+from mountsync.vfs.absent import ContentAbsent
 from mountsync.vfs.adopt import Adopter
+
+
+class ClosableSource(Source, Protocol):
+    """A body that holds something until it is closed."""
+
+    def close(self) -> None:
+        """Lets it go."""
+        ...
+
+
+Fetch: TypeAlias = Callable[[NodeId, int, int], Awaitable[None]]
+"""Brings bytes of a cold file here."""
 
 
 class MountedTree(Protocol):
@@ -36,8 +49,12 @@ class MountedTree(Protocol):
         """Saves what open handles have written so far."""
         ...
 
-    def body(self, node_id: NodeId) -> Source:
-        """The content for an upload."""
+    def body(self, node_id: NodeId) -> ClosableSource:
+        """The content for an upload. Raises ContentAbsent for a cold file."""
+        ...
+
+    async def snapshot_body(self, node_id: NodeId) -> ClosableSource:
+        """A copy of the content at this moment."""
         ...
 
     def set_aside(self, parent: NodeId, name: bytes, new_name: bytes) -> None:
@@ -48,8 +65,18 @@ class MountedTree(Protocol):
 class MountedReplica:
     """Side A of a mount, for one cycle over `scope`."""
 
-    def __init__(self, volume: MountedTree, adopter: Adopter, scope: Scope) -> None:
+    def __init__(
+        self,
+        volume: MountedTree,
+        adopter: Adopter,
+        scope: Scope,
+        fetch: Fetch,
+        restless: frozenset[NodeId] = frozenset(),
+    ) -> None:
+        """`restless` nodes are written all the time: a copy of them is uploaded."""
         self._volume = volume
+        self._fetch = fetch
+        self._restless = restless
         self._tree = volume.tree
         self._adopter = adopter
         self._scope = scope
@@ -63,13 +90,22 @@ class MountedReplica:
         node = self._tree.find(named[0])
         if node is None or node.generation != named[1]:
             raise Stale("the file changed meanwhile", path=path)
-        source = self._volume.body(node.id)
+        source = await self._open(node.id)
         try:
+            if source.size != entry.size and node.id not in self._restless:
+                raise Stale("the file changed meanwhile", path=path)
             yield source
         finally:
-            close = getattr(source, "close", None)
-            if close is not None:
-                close()
+            source.close()
+
+    async def _open(self, node: NodeId) -> ClosableSource:
+        if node in self._restless:
+            return await self._volume.snapshot_body(node)
+        while True:
+            try:
+                return self._volume.body(node)
+            except ContentAbsent as absent:
+                await self._fetch(absent.node, absent.start, absent.stop)
 
     async def put(self, action: Put, source: Source) -> Entry:
         del source  # nothing travels before it is read

@@ -39,6 +39,8 @@ class Look:
     """What a scan found."""
 
     changed: Seen = field(default_factory=dict)
+    below_new: dict[RelPath, Entry] = field(default_factory=dict)
+    """What is in directories that are new themselves: it is shown with them, but tells of renames."""
     problems: dict[RelPath, Problem] = field(default_factory=dict)
     entries: int = 0
 
@@ -238,6 +240,7 @@ class _Walk:
                 continue
             folder = self._folder(parent_of(path))
             if folder is None:
+                self._look.below_new[path] = entry
                 continue
             place = (folder.node, to_bytes(name_of(path)))
             self.seen.add(hash(place))

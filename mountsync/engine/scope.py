@@ -41,6 +41,7 @@ class Scope:
     b: dict[RelPath, Entry] = field(default_factory=dict)
     base: dict[RelPath, Agreed] = field(default_factory=dict)
     moves_a: list[tuple[RelPath, RelPath]] = field(default_factory=list)
+    moves_b: list[tuple[RelPath, RelPath]] = field(default_factory=list)
     places: dict[RelPath, Place] = field(default_factory=dict)
     """By path; where a path of the mount and one of the remote are the same text, the mount's counts."""
     local_paths: dict[Place, RelPath] = field(default_factory=dict)
@@ -135,6 +136,7 @@ class ScopeBuilder:
         self._folders: dict[NodeId, None] = {}
         self._shifted: set[NodeId] = set()
         self._observed: dict[Place, Entry | None] = {}
+        self._remote_moves: tuple[tuple[RelPath, RelPath], ...] = ()
 
     def add_below(self, node: NodeId) -> None:
         """Looks at all that was agreed below a directory: it is renamed file by file, or was removed."""
@@ -148,15 +150,25 @@ class ScopeBuilder:
         for node in nodes:
             self._add_node(node)
 
-    def observe(self, found: Mapping[RelPath, Entry | None]) -> frozenset[RelPath]:
-        """Takes in what the remote holds at these paths; gives those whose directory is known."""
-        taken = []
+    def observe(
+        self, found: Mapping[RelPath, Entry | None], moves: Iterable[tuple[RelPath, RelPath]] = ()
+    ) -> None:
+        """Takes in what the remote holds at these paths; those in unknown directories are left out.
+
+        `moves` are renames of the remote: (path in the base, path now). Both are among `found`.
+        """
+        self._remote_moves = tuple(moves)
+        moved = {source for source, _ in self._remote_moves}
         for path, entry in found.items():
             place = self._remote_place(path)
-            if place is not None:
+            if place is None:
+                continue
+            if path in moved:
+                self._observed[place] = None
+                self._add_place(place)
+                self._shifted.update(row.node for row in (self._base.find(*place),) if row is not None)
+            else:
                 self._observe(place, entry)
-                taken.append(path)
-        return frozenset(taken)
 
     def _observe(self, place: Place, entry: Entry | None) -> None:
         self._observed[place] = entry
@@ -244,6 +256,7 @@ class ScopeBuilder:
                 observed.add(path)
         scope.observed = frozenset(observed)
         scope.moves_a = list(self._moves(scope))
+        scope.moves_b = [move for move in self._remote_moves if move[0] in scope.base and move[1] in scope.b]
         for node in self._nodes:
             row = self._journal.find(node)
             if row is not None:

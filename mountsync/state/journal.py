@@ -105,8 +105,13 @@ class Journal:
         )
 
     def hurry(self) -> None:
-        """Lets every waiting row be tried at once: the remote is back, or a person asked."""
-        self._db.execute("UPDATE journal SET not_before_ns = 0 WHERE not_before_ns > 0")
+        """Lets every waiting row be tried at once: the remote is back, or a person asked. Commits."""
+        with self._db.transaction:
+            self._db.execute("UPDATE journal SET not_before_ns = 0 WHERE not_before_ns > 0")
+
+    def waiting(self, now_ns: int) -> int:
+        """How many rows wait for another attempt."""
+        return int(self._db.value("SELECT count(*) FROM journal WHERE not_before_ns > ?", (now_ns,)))
 
     def count(self) -> int:
         """How many nodes are not agreed."""

@@ -57,8 +57,12 @@ class NameRules:
     forbidden: frozenset[str] = frozenset()
     """Characters that no name may hold."""
 
-    def refusal(self, path: RelPath) -> PathError | None:
-        """The error that making `path` would meet, or None when the name can be held."""
+    def refusal(self, path: RelPath, *, size: int = 0) -> PathError | None:  # noqa: ARG002 - for subclasses
+        """The error that making `path` would meet, or None when the name can be held.
+
+        `size` is what the object will hold, in bytes: some storages hold long names only for small
+        objects, so ask again when it grows.
+        """
         if self.max_path_bytes is not None and _bytes(path) > self.max_path_bytes:
             return NameTooLong(f"the path is longer than {self.max_path_bytes} bytes", path=path)
         if self.utf8_only and not is_text(path):
@@ -103,6 +107,8 @@ class StorageInfo:
     """How many transfers at once it bears."""
     flat: bool = False
     """One recursive listing is cheaper than one per directory."""
+    stable_tokens: bool = False
+    """A renamed object keeps its token, and two objects with one token have one content."""
     moves_directories: bool = False
     """`move` takes a whole directory in one step (only with SupportsMove)."""
     hashes: frozenset[str] = frozenset()

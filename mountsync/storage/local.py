@@ -77,6 +77,7 @@ class LocalStorage:
             type="local",
             identity=f"local:{from_bytes(self._root.folder)}",
             concurrency=4,
+            stable_tokens=True,
             moves_directories=True,
         )
 

@@ -1,0 +1,69 @@
+"""In which condition a session is, and who waits for it to change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from mountsync.errors import Halted, MountsyncError, Unreachable
+from mountsync.model.status import SessionState
+
+
+class Condition:
+    """What keeps a session from working, and what it is doing. Setting an attribute wakes waiters."""
+
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        self._on_change = on_change
+        self._changed = trio.Event()
+        self.paused = False
+        self.halted: tuple[SessionState, str] | None = None
+        self.offline: MountsyncError | None = None
+        self.looked = False
+        """The root of the remote was seen to be in order since the start."""
+        self.scanning = 0
+        self.cycles = 0
+
+    @property
+    def may_work(self) -> bool:
+        """Whether anything may travel by itself."""
+        return self.looked and not self.paused and self.halted is None and self.offline is None
+
+    def refusal(self) -> MountsyncError | None:
+        """Why a read of something that is not here must fail at once; None when it may be tried."""
+        if self.offline is not None:
+            return Unreachable(self.offline.reason)
+        return None
+
+    def refuse_if_halted(self) -> None:
+        """Raises Halted while a safety stop stands."""
+        if self.halted is not None:
+            raise Halted(self.halted[1], hint="look at the remote, then run `mountsync resume --confirm`")
+
+    def changed(self) -> None:
+        """Tells everybody that something is different now."""
+        self._changed.set()
+        self._changed = trio.Event()
+        self._on_change()
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Returns as soon as `holds()`."""
+        while not holds():
+            await self._changed.wait()
+
+    def state(self, *, pending: int, waiting: int) -> tuple[SessionState, str | None]:
+        """The state for people, with its reason. `waiting` of the `pending` changes wait for a retry."""
+        if self.halted is not None:
+            return self.halted
+        for holds, state, reason in (
+            (self.paused, SessionState.PAUSED, "paused by request"),
+            (self.offline is not None, SessionState.OFFLINE, str(self.offline)),
+            (not self.looked, SessionState.STARTING, None),
+            (self.cycles > 0, SessionState.APPLYING, None),
+            (self.scanning > 0, SessionState.SCANNING, None),
+            (waiting > 0, SessionState.WAITING_TO_RETRY, None),
+            (pending > 0, SessionState.WATCHING, None),
+        ):
+            if holds:
+                return state, reason
+        return SessionState.SETTLED, None

@@ -1,0 +1,362 @@
+"""A mount kept in step with its remote: when to look, when to send, and what to do when it is away."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+import trio
+
+from mountsync.engine.bell import Bell
+from mountsync.engine.condition import Condition
+from mountsync.engine.cycle import Outcome
+from mountsync.engine.dispatch import Dispatcher
+from mountsync.engine.follow import count_deleted, remote_moves, without
+from mountsync.engine.observe import Look, Observer, Seen
+from mountsync.engine.storage_replica import StorageReplica
+from mountsync.errors import AccessRefused, Halted, MountsyncError, NotFound, Unreachable
+from mountsync.model.plan import Conflict, Resolved
+from mountsync.model.status import CycleStatus, SessionState
+from mountsync.paths import ROOT, RelPath, to_bytes
+from mountsync.reconcile import DeleteLimit
+from mountsync.state.base import Base, BaseRow
+from mountsync.state.journal import Journal
+from mountsync.storage.api import SupportsWatch
+
+_log = structlog.get_logger(__name__)
+
+_PROBE_S: Final = (1.0, 30.0)
+"""Shortest and longest wait between two attempts to reach a remote that is away."""
+_PROBE_PATIENCE_S: Final = 20.0
+_BATCH: Final = 100
+"""Observed paths in one cycle."""
+_HINTS_REST_S: Final = 0.05
+"""Hints are gathered for so long before they are looked into."""
+
+
+class Audience(Protocol):
+    """Hears what happens, for people and logs."""
+
+    def conflict(self, conflict: Conflict) -> None:
+        """A conflict waits for a hand."""
+        ...
+
+    def resolved(self, resolved: Resolved) -> None:
+        """A conflict was settled by the policy."""
+        ...
+
+    def failed(self, path: RelPath, error: MountsyncError) -> None:
+        """A path could not be read or changed."""
+        ...
+
+    def cycle(self, done: CycleStatus) -> None:
+        """A cycle that did or met something ended."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """In seconds. `poll` 0: the remote is looked at only when asked or hinted."""
+
+    poll: float
+    watch: bool = True
+
+
+class Session:
+    """Both directions of one mount. `run` holds all its tasks."""
+
+    def __init__(
+        self,
+        base: Base,
+        journal: Journal,
+        remote: StorageReplica,
+        observer: Observer,
+        condition: Condition,
+        audience: Audience,
+        *,
+        delete_limit: DeleteLimit,
+        intervals: Intervals,
+        clock: Callable[[], int],
+    ) -> None:
+        self._base = base
+        self._journal = journal
+        self._remote = remote
+        self._observer = observer
+        self.condition = condition
+        self._audience = audience
+        self._limit = delete_limit
+        self._intervals = intervals
+        self._clock = clock
+        self._scan_bell = Bell()
+        self._probe_bell = Bell()
+        self._scanning = trio.Lock()
+        self._hints: set[RelPath] = set()
+        self._hint_bell = Bell()
+        self.confirmed = False
+        """A person said that mass deletes are meant: valid for the next scan."""
+        self.conflicts: dict[RelPath, Conflict] = {}
+        self.problems: dict[RelPath, MountsyncError] = {}
+        self.last_cycle: CycleStatus | None = None
+        self.watching: str | None = None
+        """Why changes of the remote are not heard at once, None while they are."""
+        self.dispatcher: Dispatcher
+
+    async def run(self, dispatcher: Dispatcher) -> None:
+        """Everything that goes on by itself; until cancelled."""
+        self.dispatcher = dispatcher
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._connect)
+            nursery.start_soon(self._poll)
+            nursery.start_soon(self._look_into_hints)
+            nursery.start_soon(dispatcher.run)
+            if self._intervals.watch and isinstance(self._remote.storage, SupportsWatch):
+                nursery.start_soon(self._watch)
+
+    # What happens to the connection
+
+    def lost(self, error: MountsyncError) -> None:
+        """The remote did not answer: offline until a probe succeeds."""
+        if self.condition.offline is None and not isinstance(error, Halted):
+            _log.warning("the remote is out of reach", reason=str(error))
+            self.condition.offline = error
+            self.condition.changed()
+            self._probe_bell.ring()
+
+    def probe_now(self) -> None:
+        """Tries to reach the remote at once instead of after the usual wait."""
+        self._probe_bell.ring()
+
+    async def _connect(self) -> None:
+        """Looks at the root before anything else, and whenever the remote is away."""
+        wait = _PROBE_S[0]
+        while True:
+            await self.condition.until(lambda: not self.condition.paused and self._is_away())
+            if await self._probe():
+                wait = _PROBE_S[0]
+                continue
+            await self._probe_bell.wait_at_most(wait * random.uniform(0.7, 1.0))  # noqa: S311 - spreads probes
+            wait = min(2 * wait, _PROBE_S[1])
+
+    def _is_away(self) -> bool:
+        condition = self.condition
+        return condition.offline is not None or (not condition.looked and condition.halted is None)
+
+    async def _probe(self) -> bool:
+        try:
+            with trio.fail_after(_PROBE_PATIENCE_S):
+                entries = await self._root_entries()
+        except trio.TooSlowError:
+            self._stay_away(Unreachable("the remote did not answer in time"))
+            return False
+        except MountsyncError as error:
+            self._stay_away(error)
+            return False
+        if not entries and self._base.count() > 1 and not self.confirmed:
+            self._halt_emptied()
+            return False
+        self._back()
+        return True
+
+    async def _root_entries(self) -> int:
+        count = 0
+        async with self._remote.storage.list(ROOT, recursive=False) as batches:
+            async for batch in batches:
+                count += len(self._remote.shown(batch))
+        return count
+
+    def _stay_away(self, error: MountsyncError) -> None:
+        unreadable = isinstance(error, NotFound | AccessRefused)
+        reason = f"the root of the remote cannot be read: {error.reason}" if unreadable else error.reason
+        self.condition.offline = Unreachable(reason, hint=error.hint)
+        self.condition.changed()
+
+    def _back(self) -> None:
+        was_away = self.condition.offline is not None
+        self.condition.offline = None
+        self.condition.looked = True
+        if was_away:
+            _log.info("the remote is back")
+            self._journal.hurry()
+        self.condition.changed()
+        self._scan_bell.ring()
+
+    def _halt_emptied(self) -> None:
+        count = self._base.count()
+        self._halt(
+            SessionState.HALTED_EMPTIED, f"the remote is empty now but held {count} entries at the last look"
+        )
+
+    def _halt(self, state: SessionState, reason: str) -> None:
+        _log.error("halted", reason=reason)
+        self.condition.halted = (state, reason)
+        self.condition.offline = None
+        self.condition.changed()
+
+    # From the remote
+
+    async def scan(self) -> None:
+        """Looks at the whole remote now and applies what changed. Raises Unreachable or Halted."""
+        async with self._scanning:
+            self.condition.refuse_if_halted()
+            self.condition.scanning += 1
+            self.condition.changed()
+            try:
+                look = await self._observer.scan()
+                if not look.entries and not look.problems and self._base.count() > 1 and not self.confirmed:
+                    self._halt_emptied()
+                    self.condition.refuse_if_halted()
+                await self._take(look)
+                self._note_problems(look)
+                self.confirmed = False
+            finally:
+                self.condition.scanning -= 1
+                self.condition.changed()
+
+    def _note_problems(self, look: Look) -> None:
+        for path, problem in look.problems.items():
+            self._fail(path, MountsyncError(problem.reason, path=path))
+
+    async def _take(self, look: Look) -> None:
+        if not look.changed:
+            return
+        moves = remote_moves(look, self._base, self._row, stable_tokens=self._remote.info.stable_tokens)
+        self._refuse_mass_delete(count_deleted(look, self._base, self._row) - len(moves))
+        explained = without(look, moves)
+        if moves:
+            await self._apply({path: look.changed[path] for path in explained}, moves)
+        rest = [path for path in look.changed if path not in explained]
+        for first in range(0, len(rest), _BATCH):
+            await self._apply({path: look.changed[path] for path in rest[first : first + _BATCH]}, [])
+
+    def _row(self, path: RelPath) -> BaseRow | None:
+        return self._base.resolve(to_bytes(path))
+
+    def _refuse_mass_delete(self, count: int) -> None:
+        total = self._base.count()
+        if not self.confirmed and self._limit.exceeded(count, total):
+            self._halt(SessionState.HALTED_DELETES, f"{count} of {total} entries are gone from the remote")
+            self.condition.refuse_if_halted()
+
+    async def _apply(self, seen: Seen, moves: list[tuple[RelPath, RelPath]]) -> None:
+        """One cycle; waits its turn while others work on the same places, then looks again."""
+        attempts = 0
+        while seen and not await self.dispatcher.observe(seen, moves, confirmed=True):
+            attempts += 1
+            if attempts > 20:
+                return  # a later look finds it again
+            await trio.sleep(0.05 * attempts)
+            fresh = await self._observer.look_at(seen)
+            moves = [move for move in moves if all(path in fresh.changed for path in move)]
+            seen = fresh.changed
+
+    async def look_at(self, paths: set[RelPath]) -> None:
+        """Looks at single paths and applies what changed. Raises Unreachable or Halted."""
+        look = await self._observer.look_at(paths)
+        await self._take(look)
+
+    async def _poll(self) -> None:
+        while True:
+            await self.condition.until(lambda: self.condition.may_work)
+            await self._guarded_scan()
+            poll = self._intervals.poll
+            await self._scan_bell.wait_at_most(poll if poll > 0 else float("inf"))
+
+    async def _guarded_scan(self) -> None:
+        try:
+            await self.scan()
+        except Halted:
+            return
+        except Unreachable as error:
+            self.lost(error)
+        except MountsyncError as error:
+            _log.error("the remote could not be listed", reason=str(error))
+            self._fail(ROOT, error)
+
+    def scan_soon(self) -> None:
+        """Looks at the whole remote soon."""
+        self._scan_bell.ring()
+
+    async def _watch(self) -> None:
+        wait = 1.0
+        while True:
+            await self.condition.until(lambda: self.condition.may_work)
+            try:
+                await self._listen()
+            except MountsyncError as error:
+                self.watching = str(error)
+                _log.warning("changes of the remote are not heard at once", reason=str(error))
+            self.scan_soon()  # what happened meanwhile was not heard
+            await trio.sleep(wait)
+            wait = min(2 * wait, 60.0)
+
+    async def _listen(self) -> None:
+        assert isinstance(self._remote.storage, SupportsWatch)
+        async with self._remote.storage.watch() as hints:
+            self.watching = None
+            self.scan_soon()
+            async for paths in hints:
+                self.hint(paths)
+
+    def hint(self, paths: frozenset[RelPath] | set[RelPath]) -> None:
+        """These paths of the remote may have changed; ROOT stands for everything."""
+        if ROOT in paths:
+            self.scan_soon()
+        self._hints.update(path for path in paths if path and not self._remote.hides(path))
+        if self._hints:
+            self._hint_bell.ring()
+
+    async def _look_into_hints(self) -> None:
+        while True:
+            await self._hint_bell.wait()
+            await trio.sleep(_HINTS_REST_S)
+            await self.condition.until(lambda: self.condition.may_work)
+            paths, self._hints = self._hints, set()
+            try:
+                await self.look_at(paths)
+            except Halted:
+                continue
+            except Unreachable as error:
+                self.lost(error)
+            except MountsyncError as error:
+                _log.warning("a hint could not be followed", reason=str(error))
+                self.scan_soon()
+
+    # What cycles report
+
+    def report(self, outcome: Outcome) -> None:
+        """Takes in what a cycle did."""
+        for path in outcome.looked_at:
+            self.conflicts.pop(path, None)
+            self.problems.pop(path, None)
+        for failure in outcome.failures:
+            if isinstance(failure.error, Unreachable):
+                self.lost(failure.error)
+            elif failure.path not in outcome.stale:
+                self._fail(failure.path, failure.error)
+        for conflict in outcome.conflicts:
+            self.conflicts[conflict.path] = conflict
+            self._audience.conflict(conflict)
+        for resolved in outcome.resolved:
+            self._audience.resolved(resolved)
+        if outcome.stale:
+            self.hint(outcome.stale)
+        self._count(outcome)
+
+    def _fail(self, path: RelPath, error: MountsyncError) -> None:
+        self.problems[path] = error
+        self._audience.failed(path, error)
+
+    def _count(self, outcome: Outcome) -> None:
+        if not (outcome.to_local or outcome.to_remote or outcome.failures or outcome.conflicts):
+            return
+        self.last_cycle = CycleStatus(
+            finished_at=self._clock() / 1e9,
+            to_local=outcome.to_local,
+            to_remote=outcome.to_remote,
+            problems=len(outcome.failures),
+            conflicts=len(outcome.conflicts),
+        )
+        self._audience.cycle(self.last_cycle)
