@@ -1,0 +1,153 @@
+"""Changes that were begun and not ended, by this process or by one that died."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import trio
+
+from mountsync.errors import PathError
+from mountsync.model.entry import Problem
+from mountsync.paths import RelPath, from_bytes, is_within
+from mountsync.storage.chunker.journal import Journal, MoveRecord, Noted, RemovalRecord, UploadRecord
+from mountsync.storage.chunker.layout import Layout
+from mountsync.storage.chunker.objects import is_there, remove
+from mountsync.storage.chunker.parallel import run_all
+from mountsync.storage.chunker.replace import finish, unfinished
+from mountsync.storage.chunker.stage import Stage, discard_attempt, transaction_of
+from mountsync.storage.chunker.transfer import Mover
+from mountsync.storage.chunker.view import View
+
+
+class Attempts:
+    """Which paths have work left; each is finished before the next change of that path."""
+
+    def __init__(self, view: View, journal: Journal) -> None:
+        self._view = view
+        self._journal = journal
+        self._mover = Mover(view, journal)
+        self._uploads: defaultdict[RelPath, list[Noted]] = defaultdict(list)
+        self._others: list[Noted] = []
+        self._settling = trio.Lock()
+
+    @property
+    def mover(self) -> Mover:
+        """Carries out moves."""
+        return self._mover
+
+    @property
+    def transactions(self) -> frozenset[tuple[RelPath, str]]:
+        """Uploads that may be taken up again: their chunks are not garbage."""
+        return frozenset(
+            (path, transaction_of(noted)) for path, left in self._uploads.items() for noted in left
+        )
+
+    def add(self, left: list[Noted]) -> None:
+        """Takes charge of records."""
+        for noted in left:
+            if isinstance(noted.record, UploadRecord):
+                self._uploads[noted.path].append(noted)
+            else:
+                self._others.append(noted)
+
+    def take(self, path: RelPath) -> list[Noted]:
+        """The uploads of `path` that were interrupted; whoever takes them ends or keeps them."""
+        return self._uploads.pop(path, [])
+
+    def keep(self, stage: Stage) -> None:
+        """Remembers an upload that failed and may be taken up again."""
+        if stage.begun:
+            self.add([stage.noted])
+
+    async def discard(self, old: Layout) -> None:
+        """Removes what interrupted uploads of a path left, as far as its layout shows it."""
+        for noted in self.take(old.path):
+            await discard_attempt(self._view, self._journal, old, noted)
+
+    async def ready(self, path: RelPath) -> Layout:
+        """The file at `path`, every commit of it finished, leftovers known."""
+        await self.settle(path)
+        begun = path in self._uploads
+        found = await (self._view.look_around(path) if begun else self._view.look_for_leftovers(path))
+        return await self._finished(found)
+
+    async def _finished(self, found: Layout) -> Layout:
+        """Ends what was committed; uploads that were not stay."""
+        transaction = found.metadata.transaction if found.metadata is not None else ""
+        mine = [
+            n for n in self._uploads.get(found.path, ()) if transaction and transaction_of(n) == transaction
+        ]
+        if not mine and not unfinished(found):
+            return found
+        replaces = next((n.record.replaces for n in mine if isinstance(n.record, UploadRecord)), "")
+        with trio.CancelScope(shield=True):
+            found = await finish(self._view, found, replaces=replaces, careful=True)
+            for noted in mine:
+                self._uploads[found.path].remove(noted)
+                await trio.to_thread.run_sync(self._journal.end, noted)
+        if not self._uploads.get(found.path):
+            self._uploads.pop(found.path, None)
+        return self._view.remember(found)
+
+    async def settle(self, path: RelPath) -> None:
+        """Finishes moves and removals that concern `path`. Raises what keeps them from it."""
+        if not self._others:
+            return
+        async with self._settling:
+            for noted in [n for n in self._others if path in _paths(n)]:
+                await self._settle_one(noted)
+
+    async def settle_below(self, folder: RelPath) -> dict[RelPath, Problem]:
+        """Finishes moves and removals below `folder`; what cannot be finished is told by path."""
+        problems: dict[RelPath, Problem] = {}
+        if not self._others:
+            return problems
+        async with self._settling:
+            for noted in [n for n in self._others if any(is_within(at, folder) for at in _paths(n))]:
+                try:
+                    await self._settle_one(noted)
+                except PathError as error:
+                    reason = f"a change of it is not finished: {error.reason}"
+                    problems |= dict.fromkeys(_paths(noted), Problem(reason, error=type(error).__name__))
+        return problems
+
+    async def _settle_one(self, noted: Noted) -> None:
+        if isinstance(noted.record, MoveRecord):
+            await self._mover.resume(noted)
+        elif isinstance(noted.record, RemovalRecord):
+            await self._resume_removal(noted.record)
+            await trio.to_thread.run_sync(self._journal.end, noted)
+        self._others.remove(noted)
+
+    async def _resume_removal(self, record: RemovalRecord) -> None:
+        """Goes on with a removal whose first step was taken; else the file stays."""
+        first = from_bytes(record.objects[0][0])
+        if await is_there(self._view.base, first):
+            return
+
+        async def one(item: tuple[bytes, str]) -> None:
+            await remove(self._view.base, from_bytes(item[0]), item[1])  # type: ignore[arg-type]  # wire form of a token
+
+        await run_all(one, record.objects, limit=self._view.base.info.concurrency)
+        self._view.forget(from_bytes(record.path))
+
+    async def recover(self) -> None:
+        """Finishes all that was committed, moved or removed by half; uploads stay to be taken up again.
+
+        An upload of which nothing is left on the base is forgotten.
+        """
+        await self.settle_below(RelPath(""))
+        for path in list(self._uploads):
+            found = await self._finished(await self._view.look_around(path))
+            there = {piece.name.transaction for piece in found.left_over}
+            for noted in [n for n in self._uploads.get(path, ()) if transaction_of(n) not in there]:
+                self._uploads[path].remove(noted)
+                await trio.to_thread.run_sync(self._journal.end, noted)
+            if not self._uploads.get(path):
+                self._uploads.pop(path, None)
+
+
+def _paths(noted: Noted) -> list[RelPath]:
+    record = noted.record
+    found = [from_bytes(record.path)]
+    return [*found, from_bytes(record.target)] if isinstance(record, MoveRecord) else found
