@@ -1,0 +1,1 @@
+"""The kernel's room: the only one that knows pyfuse3."""

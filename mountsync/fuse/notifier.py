@@ -1,0 +1,94 @@
+"""Tells the kernel what changed behind its back, from a thread of its own.
+
+The calls may wait for locks that a request of ours holds, so they must never run on the loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from typing import Final, TypeAlias
+
+import pyfuse3
+
+from mountsync.state.tree import NodeId
+
+_log = logging.getLogger(__name__)
+_Message: TypeAlias = tuple[str, int, bytes, int] | None
+_JOIN_S: Final = 2.0
+
+
+class FuseNotifier:
+    """A `KernelNotifier`. What it is told before `start` and after `stop` needs no telling."""
+
+    def __init__(self) -> None:
+        self._messages: queue.SimpleQueue[_Message] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begins to tell; the mount must be served."""
+        self._thread = threading.Thread(target=self._run, name="kernel notifier", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread. Call it after the mount is gone: then no call can be waiting in the kernel."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._messages.put(None)
+            thread.join(_JOIN_S)
+
+    def entry_appeared(self, parent: NodeId, name: bytes) -> None:
+        """A name that the kernel may remember as missing exists now."""
+        self._send("entry", parent, name)
+
+    def entry_changed(self, parent: NodeId, name: bytes) -> None:
+        """A name leads to another node now."""
+        self._send("entry", parent, name)
+
+    def entry_vanished(self, parent: NodeId, name: bytes, node: NodeId) -> None:
+        """A name is gone; watchers of the directory hear of it."""
+        self._send("gone", parent, name, node)
+
+    def attributes_changed(self, node: NodeId) -> None:
+        """Attributes of a node changed, its content did not."""
+        self._send("attributes", node)
+
+    def content_changed(self, node: NodeId) -> None:
+        """Content of a node changed under the kernel's pages."""
+        self._send("content", node)
+
+    def _send(self, what: str, node: int, name: bytes = b"", child: int = 0) -> None:
+        if self._thread is not None:
+            self._messages.put((what, node, name, child))
+
+    def _run(self) -> None:
+        while (message := self._messages.get()) is not None:
+            try:
+                _tell(*message)
+            except OSError as error:
+                # The kernel does not know the inode or the name, or the mount is gone: nothing to forget.
+                _log.debug("the kernel had nothing to forget: %s", error)
+
+
+def _tell(what: str, node: int, name: bytes, child: int) -> None:
+    if what == "attributes":
+        pyfuse3.invalidate_inode(node, attr_only=True)
+    elif what == "content":
+        pyfuse3.invalidate_inode(node, attr_only=False)
+    elif what == "entry":
+        pyfuse3.invalidate_entry(node, name)
+        pyfuse3.invalidate_inode(node, attr_only=True)
+    else:
+        _tell_gone(node, name, child)
+        pyfuse3.invalidate_inode(node, attr_only=True)
+
+
+def _tell_gone(parent: int, name: bytes, child: int) -> None:
+    try:
+        pyfuse3.invalidate_entry(parent, name, child)
+    except FileNotFoundError:
+        return
+    except OSError:
+        # In use (a working directory, a mount point) or another inode by now: forget the name at least.
+        pyfuse3.invalidate_entry(parent, name)

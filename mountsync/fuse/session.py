@@ -1,0 +1,136 @@
+"""One mount, from the check of its mount point to its end."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, cast
+
+import pyfuse3
+import trio
+
+from mountsync.fuse import mountpoint as mounting
+from mountsync.fuse.fetcher import Fetcher
+from mountsync.fuse.gate import Gate, install
+from mountsync.fuse.notifier import FuseNotifier
+from mountsync.fuse.operations import MountOperations
+from mountsync.vfs.volume import Volume
+
+WORKERS: Final = 64
+"""Requests that can wait for something at the same time."""
+MAX_READ: Final = 1 << 20
+_END_S: Final = 20.0
+"""How long an orderly end may take to let the kernel write what it has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to mount. `name` is what mount tables show; `read_ahead` is in KiB, None leaves it alone."""
+
+    name: str = "mountsync"
+    allow_other: bool = False
+    read_only: bool = False
+    durable_close: bool = False
+    """Close does what fsync does."""
+    writeback: bool = True
+    """The kernel gathers small writes."""
+    read_ahead: int | None = 1024
+
+
+async def serve(
+    volume: Volume,
+    fetcher: Fetcher,
+    mountpoint: str,
+    options: Options,
+    notifier: FuseNotifier,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Mounts, calls `task_status.started()`, and serves until somebody unmounts or it is cancelled.
+
+    Cancelled, it lets the kernel write what it has and unmounts; a mount point that is in use goes lazily.
+    The volume is the caller's to close. One mount per process. Raises MountError.
+    """
+    mountpoint = os.path.abspath(mountpoint)  # noqa: ASYNC240 - asks the disk for nothing but the cwd
+    await trio.to_thread.run_sync(mounting.make_ready, mountpoint)
+    fd = await trio.to_thread.run_sync(_mount, mountpoint, options)
+    gate = Gate(fd)
+    operations = MountOperations(
+        volume, fetcher, gate, durable_close=options.durable_close, writeback=options.writeback
+    )
+    undo = install(gate)
+    try:
+        pyfuse3.init(cast("pyfuse3.Operations", operations), f"/dev/fd/{fd}", set())
+    except BaseException:
+        undo()
+        mounting.unmount(mountpoint, lazy=True)
+        raise
+    notifier.start()
+    try:
+        await _run(mountpoint, task_status)
+    finally:
+        undo()
+        pyfuse3.close(unmount=True)
+        notifier.stop()
+
+
+def _mount(mountpoint: str, options: Options) -> int:
+    asked: dict[str, str | None] = {"default_permissions": None, "max_read": str(MAX_READ)}
+    if options.allow_other:
+        asked["allow_other"] = None
+    fd = mounting.mount(mountpoint, asked, name=options.name, read_only=options.read_only)
+    if options.read_ahead is not None:
+        mounting.raise_read_ahead(mountpoint, options.read_ahead)
+    return fd
+
+
+async def _run(mountpoint: str, task_status: trio.TaskStatus[None]) -> None:
+    serving = trio.CancelScope(shield=True)
+    ended = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_main, serving, ended)
+        _calm_garbage_collector()
+        task_status.started()
+        try:
+            await ended.wait()
+        finally:
+            if not ended.is_set():
+                with trio.CancelScope(shield=True):
+                    await _end(mountpoint)
+                serving.cancel()
+
+
+async def _main(serving: trio.CancelScope, ended: trio.Event) -> None:
+    with serving:
+        await pyfuse3.main(1, WORKERS)
+    ended.set()
+
+
+async def _end(mountpoint: str) -> None:
+    """Unmounts while the mount is still served, so that nothing which the kernel holds is lost."""
+    with trio.move_on_after(_END_S):
+        await _in_thread(mounting.sync, mountpoint)
+        if await _in_thread(_unmount_now, mountpoint):
+            return
+    await _in_thread(_unmount_lazily, mountpoint)
+
+
+async def _in_thread(call: Callable[[str], object], mountpoint: str) -> object:
+    return await trio.to_thread.run_sync(call, mountpoint, abandon_on_cancel=True)
+
+
+def _unmount_now(mountpoint: str) -> bool:
+    return mounting.unmount(mountpoint, lazy=False)
+
+
+def _unmount_lazily(mountpoint: str) -> bool:
+    return mounting.unmount(mountpoint, lazy=True)
+
+
+def _calm_garbage_collector() -> None:
+    """What lives now lives as long as the mount; requests make few cycles."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
