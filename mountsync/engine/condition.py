@@ -46,6 +46,10 @@ class Condition:
         self._changed = trio.Event()
         self._on_change()
 
+    async def wait_for_change(self) -> None:
+        """Returns at the next change."""
+        await self._changed.wait()
+
     async def until(self, holds: Callable[[], bool]) -> None:
         """Returns as soon as `holds()`."""
         while not holds():

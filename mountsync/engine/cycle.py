@@ -93,6 +93,8 @@ class MountCycles:
         self._hasher = hasher
         self._fetch = fetch
         self._rules = rules
+        self.overrides: dict[RelPath, ConflictPolicy] = {}
+        """Policies that a person chose for single paths."""
         self._lanes = lanes
         self._transfers = transfers
         self._clock = clock
@@ -143,12 +145,11 @@ class MountCycles:
 
     def _settings(self) -> Settings:
         info = self._remote.info
-        policy = self._rules.policy
         return Settings(
             when=time.strftime("%Y-%m-%d %H-%M-%S", time.localtime(self._clock() // 1_000_000_000)),
             host=self._rules.host,
             comparator=Comparator(tolerance_ns=info.mtime_precision_ns or 0),
-            policy=lambda _path: policy,
+            policy=lambda path: self.overrides.get(path, self._rules.policy),
             a=SideRules(),
             b=SideRules(
                 can_move=self._remote.can_move,

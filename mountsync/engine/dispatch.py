@@ -66,8 +66,8 @@ class Dispatcher:
         self._bell = Bell()
         self._room = {False: _CYCLES, True: transfers}
         self._moving: Counter[NodeId] = Counter()
-        self.hurried = False
-        """A person waits: what changed is due at once."""
+        self.hurried = 0
+        """How many people wait: then what changed is due at once."""
         volume.journal.on_note = self._bell.ring
         ledger.on_release = self._bell.ring
 

@@ -57,10 +57,6 @@ class MountedTree(Protocol):
         """A copy of the content at this moment."""
         ...
 
-    def set_aside(self, parent: NodeId, name: bytes, new_name: bytes) -> None:
-        """Renames an entry beside itself, on behalf of the sync; a change like any other."""
-        ...
-
 
 class MountedReplica:
     """Side A of a mount, for one cycle over `scope`."""
@@ -145,7 +141,7 @@ class MountedReplica:
         known = self._scope.known.get(action.source)
         if known is None or self._tree.child_id(parent, name) != known.node:
             raise Stale("the entry changed meanwhile", path=action.source)
-        self._volume.set_aside(parent, name, new_name)
+        self._adopter.set_aside(parent, name, new_name, known.node)
         self._scope.known[action.target] = known
         self._scope.places[action.target] = (parent, new_name)
 

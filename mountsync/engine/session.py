@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -24,7 +24,7 @@ from mountsync.paths import ROOT, RelPath, to_bytes
 from mountsync.reconcile import DeleteLimit
 from mountsync.state.base import Base, BaseRow
 from mountsync.state.journal import Journal
-from mountsync.storage.api import SupportsWatch
+from mountsync.storage.api import Storage, SupportsWatch
 
 _log = structlog.get_logger(__name__)
 
@@ -80,7 +80,11 @@ class Session:
         delete_limit: DeleteLimit,
         intervals: Intervals,
         clock: Callable[[], int],
+        opener: Callable[[], Awaitable[Storage]] | None = None,
     ) -> None:
+        """`opener` opens the remote, when it is an AwayStorage now."""
+        self._opener = opener
+        self._watch_bell = Bell()
         self._base = base
         self._journal = journal
         self._remote = remote
@@ -95,6 +99,7 @@ class Session:
         self._scanning = trio.Lock()
         self._hints: set[RelPath] = set()
         self._hint_bell = Bell()
+        self._looking = 0
         self.confirmed = False
         """A person said that mass deletes are meant: valid for the next scan."""
         self.conflicts: dict[RelPath, Conflict] = {}
@@ -112,7 +117,7 @@ class Session:
             nursery.start_soon(self._poll)
             nursery.start_soon(self._look_into_hints)
             nursery.start_soon(dispatcher.run)
-            if self._intervals.watch and isinstance(self._remote.storage, SupportsWatch):
+            if self._intervals.watch:
                 nursery.start_soon(self._watch)
 
     # What happens to the connection
@@ -124,6 +129,19 @@ class Session:
             self.condition.offline = error
             self.condition.changed()
             self._probe_bell.ring()
+
+    async def reach(self) -> None:
+        """Makes sure that the remote can be reached. Raises Unreachable or Halted when it cannot."""
+        if self._is_away() and not await self._probe():
+            self.condition.refuse_if_halted()
+            error = self.condition.offline
+            if error is not None:
+                raise Unreachable(error.reason, hint=error.hint)
+
+    @property
+    def has_hints(self) -> bool:
+        """Whether something that may have changed was not looked at yet."""
+        return bool(self._hints) or self._looking > 0
 
     def probe_now(self) -> None:
         """Tries to reach the remote at once instead of after the usual wait."""
@@ -147,6 +165,7 @@ class Session:
     async def _probe(self) -> bool:
         try:
             with trio.fail_after(_PROBE_PATIENCE_S):
+                await self._reopen()
                 entries = await self._root_entries()
         except trio.TooSlowError:
             self._stay_away(Unreachable("the remote did not answer in time"))
@@ -159,6 +178,13 @@ class Session:
             return False
         self._back()
         return True
+
+    async def _reopen(self) -> None:
+        """Opens the remote, when that could not be done at the start."""
+        if self._opener is not None:
+            self._remote.replace(await self._opener())
+            self._opener = None
+            self._watch_bell.ring()
 
     async def _root_entries(self) -> int:
         count = 0
@@ -283,6 +309,9 @@ class Session:
         wait = 1.0
         while True:
             await self.condition.until(lambda: self.condition.may_work)
+            if not isinstance(self._remote.storage, SupportsWatch):
+                await self._watch_bell.wait()
+                continue
             try:
                 await self._listen()
             except MountsyncError as error:
@@ -314,6 +343,7 @@ class Session:
             await trio.sleep(_HINTS_REST_S)
             await self.condition.until(lambda: self.condition.may_work)
             paths, self._hints = self._hints, set()
+            self._looking += 1
             try:
                 await self.look_at(paths)
             except Halted:
@@ -323,6 +353,9 @@ class Session:
             except MountsyncError as error:
                 _log.warning("a hint could not be followed", reason=str(error))
                 self.scan_soon()
+            finally:
+                self._looking -= 1
+                self.condition.changed()
 
     # What cycles report
 

@@ -21,6 +21,7 @@ from mountsync.storage.api import (
     Listed,
     Source,
     Storage,
+    StorageInfo,
     SupportsAttributes,
     SupportsBarrier,
     SupportsCopy,
@@ -43,9 +44,20 @@ class StorageReplica:
 
     def __init__(self, storage: Storage, *, excluded: Callable[[RelPath], bool] = nothing_hidden) -> None:
         self.storage = storage
-        self.info = storage.info
         self._excluded = excluded
-        self._links = isinstance(storage, SupportsSymlinks)
+
+    def replace(self, storage: Storage) -> None:
+        """Another object for the same remote: it could be opened at last."""
+        self.storage = storage
+
+    @property
+    def info(self) -> StorageInfo:
+        """Facts about the storage."""
+        return self.storage.info
+
+    @property
+    def _links(self) -> bool:
+        return isinstance(self.storage, SupportsSymlinks)
 
     @property
     def can_move(self) -> bool:

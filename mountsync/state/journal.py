@@ -70,6 +70,13 @@ class Journal:
         found = self._db.rows(f"SELECT {_COLUMNS} FROM journal ORDER BY since_ns, node")
         return [JournalRow(*row) for row in found]
 
+    def rows_with_problems(self) -> list[JournalRow]:
+        """Rows whose last attempt failed, oldest change first."""
+        found = self._db.rows(
+            f"SELECT {_COLUMNS} FROM journal WHERE problem IS NOT NULL ORDER BY since_ns, node LIMIT 1000"
+        )
+        return [JournalRow(*row) for row in found]
+
     def due(self, rested_ns: int, restless_ns: int, now_ns: int, limit: int) -> list[JournalRow]:
         """Rows whose last change is before `rested_ns`, or the first before `restless_ns`; oldest first.
 

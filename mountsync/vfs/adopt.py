@@ -33,8 +33,8 @@ class Guard(Protocol):
         """Whether an open handle has bytes that are not saved."""
         ...
 
-    def remove_node_if_unused(self, node_id: NodeId) -> None:
-        """Deletes a node without names once no handle holds it."""
+    def remove_node_if_unused(self, node_id: NodeId) -> bool:
+        """Deletes a node without names once no handle holds it; tells whether it did."""
         ...
 
 
@@ -80,7 +80,9 @@ class Adopter:
             old = self._expect(parent, name, instead_of)
             if old is not None:
                 self._detach(parent, name, old)
-            node = self._insert(parent, name, remote)
+            node = self._insert(parent, name, remote, old)
+            if old is not None:
+                self._inherit(node, old)
             self._changed_directory(parent)
         if old is None:
             self._kernel().entry_appeared(parent, name)
@@ -96,8 +98,17 @@ class Adopter:
                 if self._tree.child_id(parent, name) is None and self._base.find(parent, name) is None:
                     self._insert(parent, name, remote)
 
-    def _insert(self, parent: NodeId, name: bytes, remote: Entry) -> Node:
+    def _inherit(self, node: Node, old: Node) -> None:
+        """What this machine knows of a file outlives a new version of it: pins and attributes."""
+        self._db.execute("UPDATE OR IGNORE pin SET node = ? WHERE node = ?", (node.id, old.id))
+        self._db.execute("UPDATE OR IGNORE xattr SET node = ? WHERE node = ?", (node.id, old.id))
+
+    def _insert(self, parent: NodeId, name: bytes, remote: Entry, old: Node | None = None) -> Node:
         node = self._node_for(remote)
+        if old is not None and stat.S_IFMT(old.mode) == stat.S_IFMT(node.mode):
+            node.uid, node.gid = old.uid, old.gid
+            if remote.mode is None:
+                node.mode = old.mode
         self._tree.insert(node)
         if node.place == Place.BLOB:
             self._db.execute("INSERT INTO blob VALUES (?, x'')", (node.id,))
@@ -159,6 +170,22 @@ class Adopter:
             self._changed_directory(new_parent)
         self._kernel().entry_vanished(parent, name, node_id)
         self._kernel().entry_appeared(new_parent, new_name)
+
+    def set_aside(self, parent: NodeId, name: bytes, new_name: bytes, node_id: NodeId) -> None:
+        """Renames what is here beside itself, so that the remote's version can take the name.
+
+        To the journal it is a change like one that the user made.
+        """
+        with self._db.transaction:
+            found = self._tree.child_id(parent, name)
+            if found != node_id or self._tree.child_id(parent, new_name) is not None:
+                raise Stale("the tree changed meanwhile", path=from_bytes(name))
+            self._tree.unlink(parent, name)
+            self._tree.link(parent, new_name, node_id)
+            self._journal.note(node_id, self._clock())
+            self._changed_directory(parent)
+        self._kernel().entry_vanished(parent, name, node_id)
+        self._kernel().entry_appeared(parent, new_name)
 
     def refresh(self, parent: NodeId, name: bytes, remote: Entry, node_id: NodeId) -> None:
         """Takes over mtime and mode of the remote; the content is the same."""

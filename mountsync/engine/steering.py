@@ -1,0 +1,283 @@
+"""A mount's session as the control socket sees it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import structlog
+import trio
+
+from mountsync.engine.condition import Condition
+from mountsync.engine.cycle import MountCycles
+from mountsync.engine.session import Session
+from mountsync.engine.transfers import Transfers
+from mountsync.engine.upkeep import Upkeep
+from mountsync.errors import Busy, Halted, MountsyncError, NotFound
+from mountsync.model.plan import Conflict, ConflictPolicy, Resolved
+from mountsync.model.status import (
+    CacheStatus,
+    ConflictStatus,
+    CycleStatus,
+    ProblemStatus,
+    Status,
+)
+from mountsync.paths import ROOT, RelPath, rel_path
+from mountsync.state.base import Base
+from mountsync.state.journal import Journal
+from mountsync.vfs.volume import Volume
+
+_log = structlog.get_logger(__name__)
+_LISTED: Final = 1000
+"""Problems that a status shows at most."""
+_POLL_S: Final = 0.5
+
+
+class Announcer(Protocol):
+    """Hands events to whoever listens."""
+
+    def state(self, state: str, reason: str | None) -> None:
+        """The session entered a state."""
+        ...
+
+    def conflict(self, conflict: ConflictStatus) -> None:
+        """A conflict waits for a hand."""
+        ...
+
+    def problem(self, problem: ProblemStatus) -> None:
+        """A path failed."""
+        ...
+
+    def cycle(self, done: CycleStatus) -> None:
+        """A cycle ended."""
+        ...
+
+
+class Steering:
+    """Answers commands and tells what happens. One per mount."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        remote: str,
+        mountpoint: str,
+        volume: Volume,
+        condition: Condition,
+        transfers: Transfers,
+        announcer: Announcer,
+        end: Callable[[], None],
+    ) -> None:
+        self._name = name
+        self._remote = remote
+        self._mountpoint = mountpoint
+        self._volume = volume
+        self._journal: Journal = volume.journal
+        self._base: Base = volume.base
+        self._condition = condition
+        self._transfers = transfers
+        self._announcer = announcer
+        self._end = end
+        self._last_state: tuple[str, str | None] = ("", None)
+        self.session: Session
+        self.cycles: MountCycles
+        self.upkeep: Upkeep
+
+    # Audience of the session
+
+    def conflict(self, conflict: Conflict) -> None:
+        """A conflict waits for a hand."""
+        _log.warning("conflict", path=conflict.path, reason=conflict.reason)
+        self._announcer.conflict(_conflict_status(conflict))
+
+    def resolved(self, resolved: Resolved) -> None:
+        """A conflict was settled by the policy."""
+        _log.warning("both versions were kept", path=resolved.path, copy=resolved.copy)
+
+    def failed(self, path: RelPath, error: MountsyncError) -> None:
+        """A path could not be read or changed."""
+        _log.warning("not replicated", path=path, remote=self._remote, reason=str(error))
+        self._announcer.problem(_problem_status(path, error, None))
+
+    def cycle(self, done: CycleStatus) -> None:
+        """A cycle ended."""
+        self._announcer.cycle(done)
+        if done.to_local:
+            self.upkeep.fetch_pinned_soon()
+
+    def condition_changed(self) -> None:
+        """Tells listeners when the state is another one."""
+        state = self._state()
+        if state != self._last_state:
+            self._last_state = state
+            self._announcer.state(*state)
+
+    # Commands
+
+    def _state(self) -> tuple[str, str | None]:
+        state, reason = self._condition.state(
+            pending=self._journal.count(), waiting=self._journal.waiting(self._volume.clock())
+        )
+        return state.value, reason
+
+    async def status(self) -> Status:
+        """All there is to show."""
+        state, reason = self._state()
+        session = self.session
+        return Status(
+            name=self._name,
+            remote=self._remote,
+            mountpoint=self._mountpoint,
+            pid=os.getpid(),
+            state=state,
+            reason=reason or self._volume.last_failure or session.watching,
+            pending=self._journal.count(),
+            pending_bytes=self._journal.pending_bytes(),
+            transfers=self._transfers.snapshot(),
+            conflicts=await self.conflicts(),
+            problems=self._problems(),
+            cache=self._cache(),
+            last_cycle=session.last_cycle,
+            entries=self._volume.tree.count() - 1,
+        )
+
+    def _cache(self) -> CacheStatus:
+        return CacheStatus(
+            used=self._volume.cache_bytes(),
+            dirty=self._journal.pending_bytes(),
+            limit=self.upkeep.limit,
+            pinned=self.upkeep.pinned(),
+        )
+
+    def _problems(self) -> list[ProblemStatus]:
+        found = {path: _problem_status(path, error, None) for path, error in self.session.problems.items()}
+        for row in self._journal.rows_with_problems():
+            raw = self._volume.tree.path(row.node)
+            path = RelPath("") if raw is None else RelPath(raw.decode("utf-8", "surrogateescape"))
+            error = self.session.problems.get(path)
+            kind = type(error).__name__ if error is not None else "PathError"
+            found[path] = ProblemStatus(
+                path=path, reason=row.problem or "", error=kind, retry_at=row.not_before_ns / 1e9
+            )
+        return [found[path] for path in sorted(found)][:_LISTED]
+
+    async def conflicts(self) -> list[ConflictStatus]:
+        """What waits for a hand."""
+        return [_conflict_status(c) for _, c in sorted(self.session.conflicts.items())]
+
+    async def flush(self, *, timeout: float | None) -> Status:
+        """A full cycle in both directions now."""
+        self._condition.refuse_if_halted()
+        if self._condition.paused:
+            raise Busy("the mount is paused", hint="run `mountsync resume` first")
+        with trio.move_on_after(float("inf") if timeout is None else timeout):
+            await self._flush()
+        return await self.status()
+
+    async def _flush(self) -> None:
+        dispatcher = self.session.dispatcher
+        await self.session.reach()
+        dispatcher.hurried += 1
+        try:
+            self._journal.hurry()
+            for _ in range(20):
+                await self._drained()
+                await self.session.scan()
+                await self._drained()
+                if not self._has_work():
+                    return
+        finally:
+            dispatcher.hurried -= 1
+
+    def _has_work(self) -> bool:
+        now = self._volume.clock()
+        return bool(self._journal.due(now, now, now, 1)) or bool(self._condition.cycles)
+
+    async def _drained(self) -> None:
+        """Returns when no change can be sent any more; raises what keeps everything from travelling."""
+        while True:
+            self._condition.refuse_if_halted()
+            error = self._condition.offline
+            if error is not None:
+                raise type(error)(error.reason, hint=error.hint)
+            self.session.dispatcher.ring()
+            if not self._has_work() and not self.session.has_hints:
+                return
+            with trio.move_on_after(_POLL_S):
+                await self._condition.wait_for_change()
+
+    async def pause(self) -> None:
+        """No transfers from now on; returns when none is under way."""
+        self._condition.paused = True
+        self._condition.changed()
+        await self._condition.until(lambda: not self._condition.cycles)
+
+    async def resume(self, *, confirm: bool) -> Status:
+        """Goes on after `pause` or, confirmed, after a safety stop."""
+        condition = self._condition
+        if condition.halted is not None:
+            if not confirm:
+                raise Halted(condition.halted[1], hint="run `mountsync resume --confirm` if that is right")
+            condition.halted = None
+            self.session.confirmed = True
+        condition.paused = False
+        condition.changed()
+        self._journal.hurry()
+        self.session.probe_now()
+        self.session.scan_soon()
+        return await self.status()
+
+    async def settle_conflict(self, path: str, policy: ConflictPolicy) -> None:
+        """Settles one conflict by a policy. Raises NotFound when there is none at `path`, Busy."""
+        wanted = rel_path(path)
+        if wanted not in self.session.conflicts:
+            raise NotFound("there is no conflict at this path", path=path)
+        self.cycles.overrides[wanted] = policy
+        try:
+            await self.session.look_at({wanted})
+            if wanted in self.session.conflicts:
+                raise Busy("the conflict could not be settled now", path=path, hint="try again")
+        finally:
+            self.cycles.overrides.pop(wanted, None)
+
+    async def pin(self, path: str) -> None:
+        """Keeps content here."""
+        self.upkeep.pin(path)
+
+    async def unpin(self, path: str) -> None:
+        """Ends `pin`."""
+        self.upkeep.unpin(path)
+
+    async def evict(self, path: str) -> int:
+        """Forgets local copies; gives the bytes freed."""
+        return self.upkeep.evict(path)
+
+    async def shutdown(self, *, drain: bool) -> None:
+        """Ends the mount."""
+        if drain and self._journal.count():
+            left = await self.flush(timeout=None)
+            if left.pending:
+                raise Busy(
+                    f"{left.pending} changes could not be replicated",
+                    hint="see `mountsync status`, or unmount with --now: they are kept and sent later",
+                )
+        self._end()
+
+
+def _conflict_status(conflict: Conflict) -> ConflictStatus:
+    a, b = conflict.a, conflict.b
+    return ConflictStatus(
+        path=conflict.path,
+        reason=conflict.reason,
+        local_size=None if a is None else a.size,
+        local_mtime_ns=None if a is None else a.mtime_ns,
+        remote_size=None if b is None else b.size,
+        remote_mtime_ns=None if b is None else b.mtime_ns,
+    )
+
+
+def _problem_status(path: RelPath, error: MountsyncError, retry_at: float | None) -> ProblemStatus:
+    return ProblemStatus(
+        path=path or str(ROOT), reason=error.reason, error=type(error).__name__, retry_at=retry_at
+    )

@@ -1,0 +1,145 @@
+"""The local cache: what is pinned comes here, what is cold goes when space is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, Protocol
+
+import structlog
+import trio
+
+from mountsync.content.evict import victims
+from mountsync.engine.bell import Bell
+from mountsync.engine.condition import Condition
+from mountsync.errors import Busy, MountsyncError, NotFound
+from mountsync.paths import to_bytes
+from mountsync.state.tree import Node, NodeId
+from mountsync.vfs.absent import ChildrenAbsent
+from mountsync.vfs.volume import Volume
+
+_log = structlog.get_logger(__name__)
+_EVERY_S: Final = 5.0
+_TARGET: Final = 0.9
+"""A cache that is too large is brought down to this part of its limit."""
+
+
+class Fetching(Protocol):
+    """Brings what is not here."""
+
+    async def content(self, node_id: NodeId, start: int, stop: int) -> None:
+        """Bytes of a file."""
+        ...
+
+    async def children(self, node_id: NodeId) -> None:
+        """Entries of a directory."""
+        ...
+
+
+class Upkeep:
+    """Pins, evictions and the size of the cache of one mount."""
+
+    def __init__(self, volume: Volume, fetcher: Fetching, condition: Condition, *, limit: int | None) -> None:
+        """`limit` in bytes, None for none."""
+        self._volume = volume
+        self._fetcher = fetcher
+        self._condition = condition
+        self.limit = limit
+        self._bell = Bell()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_pinned)
+            if self.limit is not None:
+                nursery.start_soon(self._keep_small)
+
+    async def _keep_small(self) -> None:
+        while True:
+            self.make_room()
+            await trio.sleep(_EVERY_S)
+
+    def make_room(self) -> int:
+        """Evicts cold clean content beyond the limit; gives the bytes freed."""
+        used = self._volume.cache_bytes()
+        if self.limit is None or used <= self.limit:
+            return 0
+        excess = used - int(self.limit * _TARGET)
+        found = self._volume.evictable()
+        sizes = {candidate.node: candidate.size for candidate in found}
+        return sum(sizes[node] for node in victims(found, excess) if self._volume.forget_content(node))
+
+    def node_at(self, path: str) -> Node:
+        """The node at a path relative to the root. Raises NotFound."""
+        node_id = self._volume.tree.resolve(to_bytes(path.strip("/")))
+        if node_id is None:
+            raise NotFound("there is no such file in the mount", path=path)
+        return self._volume.tree.node(node_id)
+
+    def pin(self, path: str) -> None:
+        """Keeps a file, or all below a directory, here from now on."""
+        node = self.node_at(path)
+        with self._volume.database.transaction:
+            self._volume.database.execute("INSERT OR IGNORE INTO pin VALUES (?)", (node.id,))
+        self._bell.ring()
+
+    def unpin(self, path: str) -> None:
+        """Ends `pin`. Raises NotFound when the path is not pinned."""
+        node = self.node_at(path)
+        with self._volume.database.transaction:
+            self._volume.database.execute("DELETE FROM pin WHERE node = ?", (node.id,))
+            if not self._volume.database.changes:
+                raise NotFound("it is not pinned", path=path)
+
+    def pinned(self) -> int:
+        """How many pins there are."""
+        return int(self._volume.database.value("SELECT count(*) FROM pin"))
+
+    def evict(self, path: str) -> int:
+        """Forgets the local copies at and below a path; gives the bytes freed. Raises Busy for one file."""
+        node = self.node_at(path)
+        if node.is_file:
+            before = self._volume.cache_bytes()
+            if not self._volume.forget_content(node.id) and node.place:
+                raise Busy("it is open, pinned, or not on the remote yet", path=path)
+            return before - self._volume.cache_bytes()
+        before = self._volume.cache_bytes()
+        for file in self._files(node):
+            self._volume.forget_content(file.id)
+        return before - self._volume.cache_bytes()
+
+    def _files(self, node: Node) -> Iterator[Node]:
+        if not node.is_directory:
+            yield node
+            return
+        for _, child in self._volume.tree.children(node.id):
+            yield from self._files(child)
+
+    def fetch_pinned_soon(self) -> None:
+        """The tree changed: pinned files may have to be fetched."""
+        self._bell.ring()
+
+    async def _keep_pinned(self) -> None:
+        while True:
+            await self._condition.until(lambda: self._condition.may_work)
+            for (node_id,) in self._volume.database.rows("SELECT node FROM pin"):
+                await self._bring(node_id)
+            await self._bell.wait()
+
+    async def _bring(self, node_id: NodeId) -> None:
+        node = self._volume.tree.find(node_id)
+        if node is None:
+            return
+        try:
+            if node.is_directory:
+                await self._bring_children(node)
+            elif node.is_file and not node.is_complete and node.size:
+                await self._fetcher.content(node.id, 0, node.size)
+        except (MountsyncError, ChildrenAbsent) as error:
+            _log.warning("a pinned file could not be fetched", reason=str(error))
+
+    async def _bring_children(self, node: Node) -> None:
+        if not node.listed:
+            await self._fetcher.children(node.id)
+        for _, child_id in self._volume.tree.child_names(node.id):
+            await self._bring(child_id)
+            await trio.lowlevel.checkpoint()

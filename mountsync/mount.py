@@ -1,0 +1,457 @@
+"""One mount: every floor wired together, in one nursery."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import pathspec
+import structlog
+import trio
+
+from mountsync.config import config_path, load_config
+from mountsync.content.store import Store
+from mountsync.control import directory
+from mountsync.control import server as control
+from mountsync.control.events import Broadcaster
+from mountsync.control.protocol import (
+    ConflictEvent,
+    CycleEvent,
+    Event,
+    Keep,
+    ProblemEvent,
+    StateEvent,
+)
+from mountsync.engine.apply import Lanes
+from mountsync.engine.away import AwayStorage, recall, remember
+from mountsync.engine.condition import Condition
+from mountsync.engine.cycle import MountCycles, Rules
+from mountsync.engine.dispatch import Delays, Dispatcher
+from mountsync.engine.fetch import Fetcher
+from mountsync.engine.hashing import Hasher
+from mountsync.engine.inspect import NodeInspector
+from mountsync.engine.ledger import Ledger
+from mountsync.engine.observe import Observer
+from mountsync.engine.scope import ScopeBuilder
+from mountsync.engine.session import Intervals, Session
+from mountsync.engine.steering import Steering
+from mountsync.engine.storage_replica import StorageReplica
+from mountsync.engine.transfers import Transfers
+from mountsync.engine.upkeep import Upkeep
+from mountsync.errors import ConfigError, NotFound, StateError, Unreachable, from_os_error
+from mountsync.formats.local_names import LocalNames
+from mountsync.fuse.notifier import FuseNotifier
+from mountsync.fuse.session import Options, serve
+from mountsync.model.plan import ConflictPolicy
+from mountsync.model.status import ConflictStatus, CycleStatus, ProblemStatus
+from mountsync.paths import RelPath, is_ours
+from mountsync.reconcile import DeleteLimit
+from mountsync.settings import Durability, MountSettings
+from mountsync.state.base import Base
+from mountsync.state.database import Database, StateLock, make_folder
+from mountsync.state.digests import Digests
+from mountsync.state.journal import Journal
+from mountsync.state.tree import Tree
+from mountsync.storage.api import Storage, SupportsAttempts, SupportsUsage
+from mountsync.storage.registry import Remotes
+from mountsync.vfs.adopt import Adopter, Ownership
+from mountsync.vfs.core import Owner
+from mountsync.vfs.core import Rules as VolumeRules
+from mountsync.vfs.recovery import mark_clean, recover
+from mountsync.vfs.volume import Volume
+
+_log = structlog.get_logger(__name__)
+_USAGE_EVERY_S: Final = 60.0
+_LAST_WORDS_S: Final = 5.0
+_BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
+
+_POLICY_OF: Final = {
+    Keep.LOCAL: ConflictPolicy.A,
+    Keep.REMOTE: ConflictPolicy.B,
+    Keep.BOTH: ConflictPolicy.KEEP_BOTH,
+}
+
+
+def run(settings: MountSettings) -> None:
+    """Mounts and serves until unmounted, a signal or a shutdown over the socket.
+
+    Raises MountError, StateError, ConfigError, NotFound, … before anything is mounted.
+    """
+    try:
+        trio.run(partial(main, settings), strict_exception_groups=False)
+    except OSError as error:
+        raise from_os_error(error) from error
+
+
+async def main(settings: MountSettings) -> None:
+    """As `run`, on a trio loop that exists."""
+    make_folder(os.fspath(settings.state_dir))
+    lock = StateLock(os.fspath(settings.state_dir))
+    try:
+        database = Database(os.fspath(settings.state_dir / "state.db"))
+        try:
+            await _with_state(settings, database)
+        finally:
+            database.close()
+    finally:
+        lock.release()
+
+
+async def _with_state(settings: MountSettings, database: Database) -> None:
+    opener = partial(_open_remote, settings)
+    storage, late = await _open_or_away(settings, database, opener)
+    _check_identity(settings, database, storage)
+    mount = _Mount(settings, database, StorageReplica(storage, excluded=_exclusion(settings)))
+    try:
+        await mount.run(opener if late else None)
+    finally:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + _LAST_WORDS_S):
+            await mount.remote.storage.aclose()
+
+
+async def _open_remote(settings: MountSettings) -> Storage:
+    config = load_config(settings.config_path or config_path())
+    remotes = Remotes(config.remotes, settings.state_dir / "storages", flags=settings.backend_options)
+    storage = await remotes.open(settings.remote)
+    if isinstance(storage, SupportsAttempts):
+        await storage.recover_attempts()
+    return storage
+
+
+async def _open_or_away(
+    settings: MountSettings, database: Database, opener: Callable[[], Awaitable[Storage]]
+) -> tuple[Storage, bool]:
+    """The remote, or a stand-in when it is out of reach and this mount knew it before."""
+    facts = database.setting("remote_facts")
+    if settings.offline and facts is not None:
+        return AwayStorage(recall(facts), "the mount was started with --offline"), True
+    try:
+        return await opener(), False
+    except (Unreachable, NotFound) as error:
+        if facts is None:
+            raise
+        _log.warning("the remote cannot be opened", remote=settings.remote, reason=str(error))
+        return AwayStorage(recall(facts), str(error)), True
+
+
+def _check_identity(settings: MountSettings, database: Database, storage: Storage) -> None:
+    known = database.setting("remote")
+    if known is not None and known != storage.info.identity:
+        raise StateError(
+            f"the state in {settings.state_dir} belongs to another remote ({known})",
+            hint="give another --cache-dir",
+        )
+    with database.transaction:
+        database.set_setting("remote", storage.info.identity)
+        database.set_setting("remote_facts", remember(storage.info))
+
+
+def _exclusion(settings: MountSettings) -> Callable[[RelPath], bool]:
+    """Which paths never travel: temporary files of programs, and what the user's filter matches."""
+    local = LocalNames()
+    if settings.filter_from is None:
+        return local.holds
+    try:
+        lines = settings.filter_from.read_text("utf-8", "surrogateescape").splitlines()
+        spec = pathspec.GitIgnoreSpec.from_lines(lines)
+    except OSError as error:
+        raise ConfigError(f"--filter-from {settings.filter_from}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"--filter-from {settings.filter_from}: {error}") from error
+    return lambda path: local.holds(path) or spec.match_file(path)
+
+
+@dataclass(slots=True)
+class _Announcer:
+    """Events of a session on their way to listeners."""
+
+    job: str
+    broadcaster: Broadcaster
+
+    def state(self, state: str, reason: str | None) -> None:
+        """The session entered a state."""
+        self.broadcaster.publish(StateEvent(job=self.job, state=state, reason=reason))
+
+    def conflict(self, conflict: ConflictStatus) -> None:
+        """A conflict waits for a hand."""
+        self.broadcaster.publish(ConflictEvent(job=self.job, conflict=conflict))
+
+    def problem(self, problem: ProblemStatus) -> None:
+        """A path failed."""
+        self.broadcaster.publish(ProblemEvent(job=self.job, problem=problem))
+
+    def cycle(self, done: CycleStatus) -> None:
+        """A cycle ended."""
+        self.broadcaster.publish(CycleEvent(job=self.job, cycle=done))
+
+
+class _Controls(Steering):
+    """The session's commands, with what only the socket needs."""
+
+    broadcaster: Broadcaster
+
+    async def resolve(self, path: str, *, keep: Keep) -> None:
+        """Settles one conflict."""
+        await self.settle_conflict(path, _POLICY_OF[keep])
+
+    def subscribe(self) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+        """Events from now on."""
+        return self.broadcaster.listen()
+
+
+class _Mount:
+    """All parts of one mount."""
+
+    def __init__(self, settings: MountSettings, database: Database, remote: StorageReplica) -> None:
+        self.settings = settings
+        self.database = database
+        self.remote = remote
+        self.clock = time.time_ns
+        self.tree = Tree(database)
+        self.journal = Journal(database)
+        self.base = Base(database)
+        self.store = Store(os.fspath(settings.state_dir / "content"))
+        self.notifier = FuseNotifier()
+        self._recover()
+        self.volume = self._make_volume()
+        self.ledger = Ledger()
+        self.transfers = Transfers.limited(settings.bwlimit)
+        self.ending = trio.Event()
+        self.broadcaster = Broadcaster(settings.name)
+        self.condition = Condition(self._condition_changed)
+        self.controls = self._make_controls()
+
+    def _recover(self) -> None:
+        boot = Path(_BOOT_ID).read_text().strip()
+        found = recover(self.database, self.tree, self.journal, self.store, now_ns=self.clock(), boot=boot)
+        for path, problem in found.problems.items():
+            _log.error("lost", path=path.decode("utf-8", "backslashreplace"), reason=problem.reason)
+
+    def _make_volume(self) -> Volume:
+        settings = self.settings
+        local = LocalNames()
+        umask = _umask() if settings.umask is None else settings.umask
+        owner = Owner(
+            os.getuid() if settings.uid is None else settings.uid,
+            os.getgid() if settings.gid is None else settings.gid,
+            umask,
+        )
+        return Volume(
+            self.database,
+            self.tree,
+            self.journal,
+            self.base,
+            self.store,
+            rules=VolumeRules(
+                names=self.remote.info.names,
+                owner=owner,
+                local_only=lambda name: local.holds_name(name.decode("utf-8", "surrogateescape")),
+                read_only=settings.read_only,
+            ),
+            clock=self.clock,
+            kernel=self.notifier,
+        )
+
+    def _make_controls(self) -> _Controls:
+        settings = self.settings
+        controls = _Controls(
+            name=settings.name,
+            remote=settings.remote,
+            mountpoint=os.fspath(settings.mountpoint),
+            volume=self.volume,
+            condition=self.condition,
+            transfers=self.transfers,
+            announcer=_Announcer(settings.name, self.broadcaster),
+            end=self.ending.set,
+        )
+        controls.broadcaster = self.broadcaster
+        return controls
+
+    def _condition_changed(self) -> None:
+        self.controls.condition_changed()
+
+    def hides(self, path: RelPath) -> bool:
+        """Whether a path never travels."""
+        return is_ours(path) or self.remote.hides(path)
+
+    async def run(self, opener: Callable[[], Awaitable[Storage]] | None) -> None:
+        """Mounts, works, unmounts."""
+        try:
+            async with trio.open_nursery() as nursery:
+                await self._start(nursery, opener)
+                await self.ending.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            self.broadcaster.end()
+            with trio.CancelScope(shield=True):
+                await self.volume.barrier()
+            self.volume.close()
+            mark_clean(self.database)
+
+    async def _start(self, nursery: trio.Nursery, opener: Callable[[], Awaitable[Storage]] | None) -> None:
+        settings = self.settings
+        fetcher = self._wire(nursery, opener)
+        nursery.start_soon(self.volume.keep)
+        nursery.start_soon(self._obey_signals)
+        mountpoint = os.fspath(settings.mountpoint)
+        await nursery.start(partial(self._serve, fetcher, mountpoint))
+        await nursery.start(partial(control.serve, self.controls, settings.control_socket))
+        record = directory.announce(
+            name=settings.name,
+            remote=settings.remote,
+            mountpoint=settings.mountpoint,
+            state_dir=settings.state_dir,
+            socket=settings.control_socket,
+        )
+        nursery.start_soon(self._withdraw_at_end, record)
+        nursery.start_soon(self._watch_usage)
+        if settings.offline:
+            self.condition.paused = True
+        nursery.start_soon(self.controls.session.run, self.controls.session.dispatcher)
+        nursery.start_soon(self.controls.upkeep.run)
+        settings.announce_ready()
+
+    async def _serve(self, fetcher: Fetcher, mountpoint: str, *, task_status: trio.TaskStatus[None]) -> None:
+        settings = self.settings
+        options = Options(
+            name=settings.remote,
+            allow_other=settings.allow_other,
+            read_only=settings.read_only,
+            durable_close=settings.durability is Durability.CLOSE,
+        )
+        await serve(self.volume, fetcher, mountpoint, options, self.notifier, task_status=task_status)
+        self.ending.set()
+
+    def _wire(self, nursery: trio.Nursery, opener: Callable[[], Awaitable[Storage]] | None) -> Fetcher:
+        """The engine's parts, each with those that it needs."""
+        volume, remote, controls = self.volume, self.remote, self.controls
+        adopter = self._make_adopter()
+        observer = Observer(self.database, self.tree, self.base, remote, adopter, self.ledger)
+        session = self._make_session(observer, opener)
+        fetcher = Fetcher(
+            volume,
+            self.base,
+            remote,
+            observer,
+            adopter,
+            self.transfers,
+            nursery,
+            refuse=self.condition.refusal,
+            on_stale=lambda path: session.hint({path}),
+            on_unreachable=session.lost,
+        )
+        cycles = self._make_cycles(adopter, fetcher)
+        session.dispatcher = Dispatcher(
+            volume,
+            cycles,
+            self.ledger,
+            self.condition,
+            self._make_builder,
+            nursery,
+            session.report,
+            delays=Delays(int(self.settings.write_delay * 1e9)),
+            transfers=self.settings.transfers,
+        )
+        controls.session, controls.cycles = session, cycles
+        controls.upkeep = Upkeep(volume, fetcher, self.condition, limit=self.settings.cache_size)
+        volume.inspector = NodeInspector(self.tree, self.journal, self.base, self.ledger, session, self.hides)
+        return fetcher
+
+    def _make_adopter(self) -> Adopter:
+        owner = self.volume.owner
+        ownership = Ownership(owner.uid, owner.gid, 0o666 & ~owner.umask, 0o777 & ~owner.umask)
+        return Adopter(
+            self.database,
+            self.tree,
+            self.journal,
+            self.base,
+            lambda: self.volume.kernel,
+            self.volume,
+            ownership,
+            self.clock,
+        )
+
+    def _make_session(self, observer: Observer, opener: Callable[[], Awaitable[Storage]] | None) -> Session:
+        return Session(
+            self.base,
+            self.journal,
+            self.remote,
+            observer,
+            self.condition,
+            self.controls,
+            delete_limit=self._delete_limit(),
+            intervals=Intervals(self.settings.poll_interval),
+            clock=self.clock,
+            opener=opener,
+        )
+
+    def _delete_limit(self) -> DeleteLimit:
+        chosen = self.settings.max_delete
+        return DeleteLimit() if chosen is None else DeleteLimit(chosen, None)
+
+    def _make_cycles(self, adopter: Adopter, fetcher: Fetcher) -> MountCycles:
+        settings = self.settings
+        return MountCycles(
+            self.database,
+            self.journal,
+            self.base,
+            self.volume,
+            adopter,
+            self.remote,
+            Hasher(self.remote, Digests(self.database)),
+            fetch=fetcher.content,
+            rules=Rules(socket.gethostname(), settings.conflict, self._delete_limit()),
+            lanes=Lanes(settings.transfers),
+            transfers=self.transfers,
+            clock=self.clock,
+        )
+
+    def _make_builder(self) -> ScopeBuilder:
+        return ScopeBuilder(
+            self.tree,
+            self.base,
+            self.journal,
+            self.hides,
+            moves_directories=self.remote.moves_directories,
+        )
+
+    async def _obey_signals(self) -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for _ in signals:
+                self.ending.set()
+
+    async def _withdraw_at_end(self, record: directory.MountRecord) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            directory.withdraw(record)
+
+    async def _watch_usage(self) -> None:
+        """Keeps the free space that programs see true, where the remote tells it."""
+        while True:
+            await self.condition.until(lambda: self.condition.may_work)
+            if isinstance(self.remote.storage, SupportsUsage):
+                try:
+                    usage = await self.remote.storage.usage()
+                except Unreachable:
+                    usage = None
+                if usage is not None and usage.total is not None and usage.free is not None:
+                    self.volume.capacity = (usage.total, usage.free)
+            await trio.sleep(_USAGE_EVERY_S)
+
+
+def _umask() -> int:
+    current = os.umask(0o022)
+    os.umask(current)
+    return current
+
+
+__all__ = ["main", "run"]
