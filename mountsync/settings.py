@@ -52,8 +52,8 @@ class MountSettings:
     """The folder for state.db, content/ and control.sock; may not exist yet, make it 0700."""
     backend_options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Options that flags gave for a remote type: `{"chunker": {"chunk_size": "4M"}}`; they win."""
-    config_path: Path | None = None
-    """The configuration file that was named with `--config`; None: the usual one."""
+    config_path: Path
+    """The configuration file, whether it exists or not."""
     cache_size: int | None = None
     """Clean content beyond this is evicted; None: no limit."""
     poll_interval: float = 60.0
@@ -295,8 +295,8 @@ def mount_settings(
     remote: str,
     mountpoint: Path,
     values: Mapping[str, object],
+    config_path: Path,
     backend_options: Mapping[str, Mapping[str, str]] | None = None,
-    config_path: Path | None = None,
     ready_fd: int = 1,
 ) -> MountSettings:
     """The settings of converted option values, by field name; `cache_dir` becomes the state folder."""

@@ -9,7 +9,7 @@ import platform
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -115,21 +115,13 @@ def _config() -> Finding:
 
 
 def _dead_mounts() -> Finding:
-    dead = list(_dead())
-    if dead:
-        return _wrong(
-            "dead mounts", ", ".join(dead), "; ".join(f"mountsync umount {place}" for place in dead)
-        )
-    return _ok("dead mounts", "none")
+    from mountsync.control.mounts import condition, mountsync_mounts  # noqa: PLC0415 - only here
 
-
-def _dead() -> Iterator[str]:
-    """Mount points of mountsync whose process is gone."""
-    from mountsync.control.directory import running  # noqa: PLC0415
-    from mountsync.control.mounts import mountsync_mounts  # noqa: PLC0415
-
-    alive = {record.mountpoint for record in running()}
-    yield from (place for place in mountsync_mounts() if place not in alive)
+    bad = [(place, state) for place in mountsync_mounts() if (state := condition(place)) != "alive"]
+    if bad:
+        found = ", ".join(f"{place} {'is dead' if state == 'dead' else state}" for place, state in bad)
+        return _wrong("mounts", found, "; ".join(f"mountsync umount {place}" for place, _ in bad))
+    return _ok("mounts", "none is dead")
 
 
 CHECKS: Final[tuple[Callable[[], Finding], ...]] = (

@@ -85,7 +85,8 @@ def run(args: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         _carry_any_name(stream)
     try:
-        code = root.main(list(args), prog_name="mountsync", standalone_mode=False)
+        with root.make_context("mountsync", list(args)) as ctx:
+            code = root.invoke(ctx)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except BrokenPipeError:

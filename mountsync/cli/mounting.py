@@ -22,7 +22,7 @@ from mountsync.cli.voice import say
 from mountsync.config import Config
 from mountsync.control.client import Client, ask_sync
 from mountsync.control.directory import MountRecord, plain
-from mountsync.control.mounts import mountsync_mounts
+from mountsync.control.mounts import condition, mountsync_mounts
 from mountsync.errors import MountError, MountsyncError, Unreachable, UsageError, exit_code_of, from_os_error
 from mountsync.formats.remote_spec import is_local_path, is_remote_name
 from mountsync.settings import MOUNT_OPTIONS, MountOption, MountSettings, mount_settings
@@ -55,10 +55,8 @@ def _flag(option: MountOption) -> Callable[[Callable[..., Any]], Callable[..., A
     text = option.help + (f"  [default: {option.default}]" if option.default else "")
     if not option.metavar:
         names = f"{option.flag}/--no-{option.flag[2:]}"
-        return click.option(names, option.name, default=None, envvar=option.variable, help=text)
-    return click.option(
-        option.flag, type=_Value(option), metavar=option.metavar, envvar=option.variable, help=text
-    )
+        return click.option(names, option.name, default=None, help=text)
+    return click.option(option.flag, type=_Value(option), metavar=option.metavar, help=text)
 
 
 @remote_command()
@@ -99,6 +97,7 @@ def _settings(
     section = _section(config, remote)
     values = option_values(config.defaults, f"{config.path}: ")
     values |= option_values(section, f"{config.path}: [mount.{remote}] ")
+    values |= environment_values(os.environ)
     values |= {name: value for name, value in flags.items() if value is not None}
     place = mountpoint or section.get("mountpoint")
     if not place:
@@ -133,6 +132,15 @@ def option_values(section: Mapping[str, object], where: str) -> dict[str, object
     }
 
 
+def environment_values(environment: Mapping[str, str]) -> dict[str, object]:
+    """The mount options that the environment gives, converted. Raises ConfigError."""
+    return {
+        option.name: option.value(environment[option.variable], option.variable)
+        for option in MOUNT_OPTIONS
+        if option.variable in environment
+    }
+
+
 def _in_background(settings: MountSettings) -> int:
     """Forks a process that mounts; returns when the folder is ready, or with what it failed."""
     log = settings.log_file or settings.state_dir / "mount.log"
@@ -142,7 +150,7 @@ def _in_background(settings: MountSettings) -> int:
     child = os.fork()  # no thread runs yet: trio starts in the child
     if child == 0:
         os.close(reading)
-        _detach(output)
+        _go_to_background(output)
         return _serve(replace(settings, ready_fd=writing))
     os.close(writing)
     os.close(output)
@@ -164,7 +172,7 @@ def _private_log(log: Path) -> int:
         raise from_os_error(error, str(log)) from error
 
 
-def _detach(output: int) -> None:
+def _go_to_background(output: int) -> None:
     os.setsid()
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
@@ -199,7 +207,7 @@ def umount(*, mountpoint: str, now: bool) -> int:
     """
     record = mount_at(mountpoint)
     if record is None:
-        _detach_dead(plain(Path(mountpoint)))
+        _detach(plain(Path(mountpoint)))
         return 0
     code = _end_now(record) if now else trio.run(_drain, record)
     if code == 0:
@@ -252,14 +260,14 @@ def _wait_for_end(record: MountRecord) -> None:
         os.close(process)
 
 
-def _detach_dead(place: Path) -> None:
-    """Removes a mount point whose process is gone. Raises MountError when there is none."""
+def _detach(place: Path) -> None:
+    """Unmounts a mount point that no process of ours answers for. Raises MountError when there is none."""
     if str(place) not in mountsync_mounts():
         raise MountError("no mount of mountsync is there", path=str(place), hint="see `mountsync status`")
     tool = shutil.which("fusermount3")
     if tool is None:
         raise MountError("fusermount3 is missing", hint="sudo apt-get install fuse3")
-    command = [tool, "-uz", "--", str(place)]
+    command = [tool, "-u" if condition(str(place)) == "alive" else "-uz", "--", str(place)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - a fixed tool
     if done.returncode:
         reason = done.stderr.strip() or f"fusermount3 failed with {done.returncode}"

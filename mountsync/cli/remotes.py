@@ -44,17 +44,22 @@ def known_remotes(flags: BackendOptions) -> Remotes:
 
 
 def absolute_spec(text: str) -> str:
-    """The spec in one form whatever the current folder is. Raises UsageError when it is none."""
+    """The spec in one form whatever the current folder is.
+
+    Raises UsageError when it is none, NameRefused for a path with `..` or an empty part.
+    """
     spec = parse_spec(text)
     if spec.is_local_path:
         spec = replace(spec, path=os.path.abspath(os.path.expanduser(spec.path)))
+    else:
+        rel_path(spec.path.strip("/"))
     return format_spec(spec)
 
 
 @asynccontextmanager
 async def opened(spec: str, flags: BackendOptions) -> AsyncIterator[Storage]:
     """The storage that a spec names, closed at the end."""
-    storage = await known_remotes(flags).open(spec)
+    storage = await known_remotes(flags).open(absolute_spec(spec))
     try:
         yield storage
     finally:
