@@ -1,5 +1,6 @@
 """What is special about the local disk: links, lost roots, odd files, unfinished files, durability."""
 
+import errno
 import os
 import shutil
 import stat
@@ -11,8 +12,10 @@ import trio
 
 from mountsync.errors import (
     Busy,
+    DirectoryNotEmpty,
     IsADirectory,
     NameRefused,
+    NoSpace,
     NotADirectory,
     NotFound,
     PathError,
@@ -30,7 +33,7 @@ from mountsync.storage.local import LocalStorage
 from mountsync.storage.local_draft import Draft
 from mountsync.storage.local_root import LocalRoot
 from mountsync.storage.sources import FileSource
-from tests.parts.bodies import body, get, items, put
+from tests.parts.bodies import BreakingSource, ChangingSource, StoppingSource, body, get, items, put
 
 
 @pytest.fixture
@@ -320,6 +323,12 @@ async def test_a_large_file_is_copied_inside_the_kernel(storage, tmp_path):
     assert set(await items(storage)) == {"f"}
 
 
+async def test_a_mode_wider_than_the_umask_is_kept(storage, root):
+    await put(storage, "f", b"x")
+    (root / "f").chmod(0o666)
+    assert (await put(storage, "f", b"new")).mode == 0o666
+
+
 @pytest.fixture
 def syncs(monkeypatch):
     """What was made durable and renamed, in order."""
@@ -423,6 +432,50 @@ async def test_two_processes_with_one_state_folder_do_not_meet(storage, root, tm
     await second.aclose()
 
 
+async def test_what_this_process_has_under_way_is_not_swept(storage, root, tmp_path):
+    _leave_unfinished(storage, "d/f")
+    await storage.aclose()
+    again = LocalStorage(str(root), state_dir=tmp_path / "state")
+    draft = Draft(again._root, again._temporaries, RelPath("d/g"), replace=None, occupied=Stale)
+    draft.begin()
+    draft.append(b"now")
+    with pytest.raises(DirectoryNotEmpty):
+        await again.remove_directory(RelPath("d"))
+    await again.recover_attempts()
+    assert len(os.listdir(root / "d")) == 1
+    draft.commit(size=3, mtime_ns=None, sync=False)
+    assert os.listdir(root / "d") == ["g"]
+    await again.aclose()
+
+
+@pytest.mark.parametrize("size", [100, 3_000_000])
+async def test_failed_writes_leave_nothing_on_the_disk(storage, root, size):
+    with pytest.raises(Stale):
+        await storage.write(RelPath("d/f"), ChangingSource(body(size)))
+    with pytest.raises(Unreachable):
+        await storage.write(RelPath("d/f"), BreakingSource(body(size), size // 2, Unreachable("gone")))
+    source = StoppingSource(body(size), size // 2)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(storage.write, RelPath("d/f"), source)
+        await source.reached.wait()
+        nursery.cancel_scope.cancel()
+    assert [path for path in root.rglob("*") if not path.is_dir()] == []
+
+
+async def test_a_full_disk_leaves_nothing(storage, root, monkeypatch):
+    await put(storage, "f", b"old")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Draft, "append", full)
+    for size in (100, 3_000_000):
+        with pytest.raises(NoSpace):
+            await put(storage, "f", body(size))
+    assert os.listdir(root) == ["f"]
+    assert await get(storage, "f") == b"old"
+
+
 async def test_names_of_unfinished_files_are_refused(storage):
     for name in (".0123456789ab.mountsync-tmp-0123456789", "d/.0123456789ab.mountsync-tmp-0123456789"):
         for call in (
@@ -493,6 +546,16 @@ async def test_a_watch_that_lost_events_says_look_everywhere(storage, root):
         await _until(hints, ROOT)
         (root / "lost" / "folder" / "f").write_bytes(b"x")
         await _until(hints, "lost/folder/f")
+
+
+async def test_a_folder_that_left_the_tree_is_not_watched_any_more(storage, root, tmp_path):
+    (root / "d" / "e").mkdir(parents=True)
+    async with storage.watch() as hints:
+        os.rename(root / "d", tmp_path / "out")
+        await _until(hints, "d")
+        (tmp_path / "out" / "e" / "f").write_bytes(b"x")
+        (root / "end").write_bytes(b"x")
+        assert await _until(hints, "end") <= {"d", "end"}
 
 
 @pytest.mark.parametrize("lose", [_lose, shutil.rmtree])
