@@ -4,7 +4,7 @@ It serves the product's tests and anyone who wants to try volumes without an acc
 (`scripts/modal-server DIR`). The vendor's own client and command line work against it unmodified.
 """
 
-from modal_server.faults import Faults, RpcFault
-from modal_server.server import ModalServer
+from tests.modal_server.faults import Faults, RpcFault
+from tests.modal_server.server import ModalServer
 
 __all__ = ["Faults", "ModalServer", "RpcFault"]

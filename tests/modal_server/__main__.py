@@ -8,7 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
-from modal_server.server import ModalServer
+from tests.modal_server.server import ModalServer
 
 
 def main() -> int:

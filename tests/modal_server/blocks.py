@@ -10,8 +10,8 @@ import os
 
 from aiohttp import web
 
-from modal_server.faults import Counts, Faults
-from modal_server.store import BLOCK, Store
+from tests.modal_server.faults import Counts, Faults
+from tests.modal_server.store import BLOCK, Store
 
 
 class BlockServer:
@@ -43,7 +43,7 @@ class BlockServer:
     def _token(self, digest: bytes) -> bytes:
         return b"\xff\x00put:" + hmac.digest(self._key, digest, "sha256")
 
-    def _counted(self, handler):  # noqa: ANN001, ANN202 - aiohttp's handler type, in and out
+    def _counted(self, handler):
         async def counted(request: web.Request) -> web.StreamResponse:
             self.counts.blocks_now += 1
             self.counts.blocks_most = max(self.counts.blocks_most, self.counts.blocks_now)

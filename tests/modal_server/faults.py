@@ -26,7 +26,7 @@ class Faults:
 
     rpc: list[RpcFault] = field(default_factory=list)
     conflict_status: str = "ALREADY_EXISTS"
-    """How a create-if-absent is refused: the vendor's client knows ALREADY_EXISTS, INVALID_ARGUMENT was seen."""
+    """How a create-if-absent is refused: the vendor knows ALREADY_EXISTS; INVALID_ARGUMENT was seen."""
     dedupe: str = "file"
     """`file`: a block is known only if that file holds it; `global`: if any file does."""
     directories_vanish: bool = False

@@ -14,10 +14,10 @@ from aiohttp import web
 from grpclib.config import Configuration
 from grpclib.server import Server
 
-from modal_server.blocks import BlockServer
-from modal_server.faults import Counts, Faults
-from modal_server.service import DetailsCodec, VolumeService
-from modal_server.store import Store, Volume
+from tests.modal_server.blocks import BlockServer
+from tests.modal_server.faults import Counts, Faults
+from tests.modal_server.service import DetailsCodec, VolumeService
+from tests.modal_server.store import Store, Volume
 
 T = TypeVar("T")
 _WINDOW = 64 << 20
@@ -29,7 +29,7 @@ class ModalServer:
     def __init__(self, root: Path, *, clock: Callable[[], float] = time.time, port: int = 0) -> None:
         self.faults = Faults()
         self.counts = Counts()
-        self.store = Store(root, lambda: self.clock())
+        self.store = Store(root, self._now)
         self.clock = clock
         self.port = port
         self._blocks = BlockServer(self.store, self.faults, self.counts)
@@ -37,6 +37,9 @@ class ModalServer:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="modal-server", daemon=True)
         self._ready: Future[None] = Future()
+
+    def _now(self) -> float:
+        return self.clock()
 
     @property
     def url(self) -> str:

@@ -12,9 +12,9 @@ from grpclib import GRPCError, Status
 from grpclib.encoding.base import StatusDetailsCodecBase
 from modal_proto import api_grpc, api_pb2
 
-from modal_server.blocks import BlockServer
-from modal_server.faults import Counts, Faults, RpcFault
-from modal_server.store import (
+from tests.modal_server.blocks import BlockServer
+from tests.modal_server.faults import Counts, Faults, RpcFault
+from tests.modal_server.store import (
     BLOCK,
     DIRECTORY,
     FILE,

@@ -1,0 +1,168 @@
+"""What we remember of files on a Modal volume, which keeps no mtime and shows no mode. Pure.
+
+The memory is a set of JSON files ("shards") in `.mountsync/metadata/` at the root of the volume:
+
+    {"version": 1, "entries": {"path/from/the/volume/root": {"s": 12, "m": 1700000000, "t": …}}}
+
+`s` and `m` are Modal's own size and mtime (whole seconds since 1970) at the time of writing; an entry
+is trusted only while both still hold. `t` is the mtime to show (ns since 1970), `p` the permission
+bits, `v` a mark that tells apart two contents of one size written in one second. A shard holds the
+files of the directories whose path has its sha256 begin with the shard's two hexadecimal digits, so
+that a directory is known after one shard, and a change rewrites about one 256th of all entries.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from mountsync.paths import OURS
+
+FOLDER: Final = f"{OURS}/metadata"
+RCLONE_NAME: Final = ".rclone-modal-metadata.json"
+"""The sidecar of rclone-modal: hidden, read where it is understood, never written."""
+DIRECTORY_SIZE: Final = -1
+"""The size of an entry that is about a directory: it is trusted as long as that is one."""
+_VERSION: Final = 1
+
+
+class Remembered(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One entry of a shard."""
+
+    size: int = msgspec.field(name="s")
+    mtime: int = msgspec.field(name="m", default=0)
+    mtime_ns: int | None = msgspec.field(name="t", default=None)
+    mode: int | None = msgspec.field(name="p", default=None)
+    variant: str = msgspec.field(name="v", default="")
+
+    def fits(self, size: int, mtime: int) -> bool:
+        """Whether Modal still shows the file that this entry was written for."""
+        return (self.size, self.mtime) == (size, mtime)
+
+
+class _Shard(msgspec.Struct, frozen=True):
+    version: int
+    entries: dict[str, Remembered]
+
+
+_DECODER: Final = msgspec.json.Decoder(_Shard)
+
+
+def shard_of(path: str) -> str:
+    """The name of the shard that holds `path`: two hexadecimal digits."""
+    folder = path.rpartition("/")[0]
+    return hashlib.sha256(folder.encode("utf-8", "surrogateescape")).hexdigest()[:2]
+
+
+def shard_path(shard: str) -> str:
+    """Where that shard lies, from the root of the volume."""
+    return f"{FOLDER}/{shard}.json"
+
+
+def shard_at(path: str) -> str | None:
+    """The shard that lies at `path`; None when it is something else."""
+    name = path.removeprefix(f"{FOLDER}/").removesuffix(".json")
+    return name if path == shard_path(name) and len(name) == 2 else None
+
+
+def decode(data: bytes) -> dict[str, Remembered] | None:
+    """The entries of a shard; None when it is damaged or of a version that is not known."""
+    try:
+        shard = _DECODER.decode(data)
+    except msgspec.MsgspecError:
+        return None
+    except UnicodeDecodeError:
+        return None
+    return shard.entries if shard.version == _VERSION else None
+
+
+def encode(entries: Mapping[str, Remembered]) -> bytes:
+    """A shard with these entries; equal entries give equal bytes."""
+    return msgspec.json.encode(_Shard(_VERSION, dict(sorted(entries.items()))))
+
+
+def merge(theirs: Mapping[str, Remembered], ours: Mapping[str, Remembered | None]) -> dict[str, Remembered]:
+    """What others wrote, with our changes on top; None removes an entry."""
+    merged = {path: entry for path, entry in theirs.items() if path not in ours}
+    return merged | {path: entry for path, entry in ours.items() if entry is not None}
+
+
+_SIZES: Final = ("size", "modalsize")
+_PHYSICAL: Final = ("modalmtime", "modalmodtime", "physicalmtime", "physicalmodtime", "remotemtime")
+_SOURCE: Final = ("sourcemtime", "sourcemodtime", "mtime", "modtime")
+
+
+def decode_rclone(data: bytes) -> dict[str, Remembered]:
+    """The entries of rclone-modal's sidecar that can be understood; none when nothing can.
+
+    Its layout is not documented beyond what it holds: per file the source's mtime, and Modal's size
+    and mtime. So the names of the fields are matched loosely, and whatever does not hold all three is
+    left alone. A wrong guess does no harm: an entry counts only where size and mtime agree with Modal.
+    """
+    try:
+        tree = msgspec.json.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return {}
+    found: dict[str, Remembered] = {}
+    for path, fields in _records(tree):
+        entry = _understood(fields)
+        if entry is not None:
+            found[path.strip("/")] = entry
+    return found
+
+
+def _records(tree: object) -> Iterable[tuple[str, dict[str, Any]]]:
+    """Every object that stands under a path: the top one's members, or those one level below."""
+    if not isinstance(tree, dict):
+        return
+    for key, value in tree.items():
+        if not isinstance(value, dict):
+            continue
+        if _understood(value) is not None:
+            yield key, value
+        else:
+            yield from ((path, fields) for path, fields in value.items() if isinstance(fields, dict))
+
+
+def _understood(fields: Mapping[str, Any]) -> Remembered | None:
+    plain = {name.lower().replace("_", "").replace("-", ""): value for name, value in fields.items()}
+    size = _first(plain, _SIZES)
+    physical = _nanoseconds(_first(plain, _PHYSICAL))
+    source = _nanoseconds(_first(plain, _SOURCE))
+    if not isinstance(size, int) or physical is None or source is None:
+        return None
+    return Remembered(size, physical // 10**9, source)
+
+
+def _first(fields: Mapping[str, Any], names: Iterable[str]) -> Any:
+    return next((fields[name] for name in names if name in fields), None)
+
+
+def _nanoseconds(value: object) -> int | None:
+    """A time as RFC 3339 text, or as a number of seconds, milli-, micro- or nanoseconds since 1970."""
+    if isinstance(value, str):
+        return _from_text(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        return None
+    scale = next((factor for limit, factor in _SCALES if value < limit), 1)
+    return int(value * scale)
+
+
+_SCALES: Final = ((10**11, 10**9), (10**14, 10**6), (10**17, 10**3))
+
+
+def _from_text(text: str) -> int | None:
+    """Go writes up to nine digits of a second, of which `datetime` holds six."""
+    head, dot, tail = text.replace("Z", "+00:00").partition(".")
+    digits = tail[: len(tail) - len(tail.lstrip("0123456789"))]
+    try:
+        whole = datetime.fromisoformat(head + tail[len(digits) :] if dot else head)
+    except ValueError:
+        return None
+    if whole.tzinfo is None:
+        return None
+    return int(whole.timestamp()) * 10**9 + int(digits.ljust(9, "0")[:9] or 0)

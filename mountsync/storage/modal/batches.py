@@ -1,0 +1,227 @@
+"""Many small questions in few calls. On the asyncio loop only.
+
+While a call is under way, further requests gather; the next call takes them together. Nobody waits
+longer than for the calls that were there before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol, TypeAlias
+
+from mountsync.errors import AlreadyExists, MountsyncError, NotADirectory, NotFound, Unreachable
+from mountsync.storage.modal.refusals import MaybeOurs, TooManyFiles, UnclearAbsence
+from mountsync.storage.modal.transport import FilePut, NativeEntry, NativeKind
+
+_LOOKS_AT_ONCE: Final = 6
+_WORTH_LISTING: Final = 8
+"""So many looks into one directory are answered by one listing of it ..."""
+_LISTING_FACTOR: Final = 40
+"""... unless it is known to hold more than so many entries per look."""
+_PUTS_AT_ONCE: Final = 3
+_FILES_PER_PUT: Final = 64
+
+LookOnce: TypeAlias = Callable[[str, str], Awaitable[Sequence[NativeEntry]]]
+
+
+class ListFiles(Protocol):
+    async def __call__(self, volume: str, path: str, *, recursive: bool) -> Sequence[NativeEntry]: ...
+
+
+class PutFiles(Protocol):
+    async def __call__(
+        self, volume: str, files: Sequence[FilePut], *, create_only: bool
+    ) -> list[dict[bytes, str]]: ...
+
+
+class Looks:
+    """Stats. Those of one directory that come at the same time share a listing."""
+
+    def __init__(self, look_once: LookOnce, list_files: ListFiles) -> None:
+        self._look_once = look_once
+        self._list_files = list_files
+        self._waiting: dict[tuple[str, str], list[tuple[str, asyncio.Future[NativeEntry | None]]]] = {}
+        self._running: set[asyncio.Task[None]] = set()
+        self._sizes: dict[tuple[str, str], int] = {}
+
+    async def ask(self, volume: str, path: str) -> NativeEntry | None:
+        """The entry as of some moment after this call began; None when absent."""
+        future: asyncio.Future[NativeEntry | None] = asyncio.get_running_loop().create_future()
+        group = (volume, path.rpartition("/")[0])
+        self._waiting.setdefault(group, []).append((path, future))
+        self._work()
+        return await future
+
+    def _work(self) -> None:
+        while self._waiting and len(self._running) < _LOOKS_AT_ONCE:
+            group = max(self._waiting, key=lambda key: len(self._waiting[key]))
+            waiting = self._waiting[group]
+            many = len(waiting) >= _WORTH_LISTING
+            if many and self._sizes.get(group, 0) <= len(waiting) * _LISTING_FACTOR:
+                del self._waiting[group]
+                self._start(self._by_listing(group, waiting))
+                continue
+            path, future = waiting.pop(0)
+            if not waiting:
+                del self._waiting[group]
+            if not future.done():
+                self._start(self._by_look(group[0], path, future))
+
+    def _start(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._work()
+
+    async def _by_listing(
+        self, group: tuple[str, str], waiting: list[tuple[str, asyncio.Future[NativeEntry | None]]]
+    ) -> None:
+        try:
+            entries = await self._list_files(*group, recursive=False)
+        except MountsyncError:
+            for path, future in waiting:
+                await self._by_look(group[0], path, future)
+            return
+        self._sizes[group] = len(entries)
+        found = {entry.path: entry for entry in entries}
+        for path, future in waiting:
+            if not future.done():
+                future.set_result(found.get(path))
+
+    async def _by_look(self, volume: str, path: str, future: asyncio.Future[NativeEntry | None]) -> None:
+        try:
+            result = await self._look(volume, path)
+        except MountsyncError as error:
+            if not future.done():
+                future.set_exception(error)
+        else:
+            if not future.done():
+                future.set_result(result)
+
+    async def _look(self, volume: str, path: str) -> NativeEntry | None:
+        """A file lists itself; whatever lists something else, or nothing, is a directory."""
+        try:
+            entries = await self._look_once(volume, path)
+        except UnclearAbsence:
+            raise
+        except (NotFound, NotADirectory):
+            return None
+        except TooManyFiles:
+            entries = ()
+        if entries and entries[0].path == path:
+            return entries[0]
+        return NativeEntry(path, NativeKind.DIRECTORY, 0, 0)
+
+
+@dataclass(slots=True)
+class _Put:
+    file: FilePut
+    answer: asyncio.Future[dict[bytes, str]]
+    doubtful: bool = False
+    """An earlier call may have put it already."""
+
+
+@dataclass(slots=True)
+class _Line:
+    """Files that wait for one kind of call."""
+
+    waiting: list[_Put] = field(default_factory=list)
+    running: set[asyncio.Task[None]] = field(default_factory=set)
+
+
+class Puts:
+    """Puts of small files, several in one call. Whatever goes wrong for several is done one by one."""
+
+    def __init__(self, put_files: PutFiles) -> None:
+        self._put_files = put_files
+        self._lines: dict[tuple[str, bool], _Line] = {}
+
+    async def put(self, volume: str, file: FilePut, *, create_only: bool) -> dict[bytes, str]:
+        """The file's missing blocks; none when it is put."""
+        put = _Put(file, asyncio.get_running_loop().create_future())
+        key = (volume, create_only)
+        if len(file.blocks) != 1:
+            await self._alone(key, put)
+        else:
+            line = self._lines.setdefault(key, _Line())
+            line.waiting.append(put)
+            self._work(key, line)
+        return await put.answer
+
+    def _work(self, key: tuple[str, bool], line: _Line) -> None:
+        while line.waiting and len(line.running) < _PUTS_AT_ONCE:
+            taken = _distinct(line.waiting)
+            task = asyncio.ensure_future(self._together(key, taken))
+            line.running.add(task)
+
+            def ended(task: asyncio.Task[None]) -> None:
+                line.running.discard(task)
+                self._work(key, line)
+
+            task.add_done_callback(ended)
+
+    async def _together(self, key: tuple[str, bool], puts: list[_Put]) -> None:
+        puts = [put for put in puts if not put.answer.done()]
+        if len(puts) < 2:
+            for put in puts:
+                await self._alone(key, put)
+            return
+        volume, create_only = key
+        try:
+            missing = await self._put_files(volume, [put.file for put in puts], create_only=create_only)
+        except Unreachable as error:
+            for put in puts:
+                _fail(put, error)
+        except MountsyncError as error:
+            await self._one_by_one(key, puts, doubtful=isinstance(error, MaybeOurs))
+        else:
+            await self._share(key, puts, missing)
+
+    async def _share(self, key: tuple[str, bool], puts: list[_Put], missing: list[dict[bytes, str]]) -> None:
+        """A file without missing blocks is put for certain only when no file of the call had any."""
+        uncertain = []
+        for put, blocks in zip(puts, missing, strict=True):
+            if blocks or not any(missing):
+                _answer(put, blocks)
+            else:
+                uncertain.append(put)
+        await self._one_by_one(key, uncertain, doubtful=True)
+
+    async def _one_by_one(self, key: tuple[str, bool], puts: list[_Put], *, doubtful: bool) -> None:
+        for put in puts:
+            put.doubtful = put.doubtful or doubtful
+            await self._alone(key, put)
+
+    async def _alone(self, key: tuple[str, bool], put: _Put) -> None:
+        try:
+            missing = await self._put_files(key[0], [put.file], create_only=key[1])
+        except AlreadyExists as error:
+            _fail(put, MaybeOurs(error.reason, path=put.file.path) if put.doubtful else error)
+        except MountsyncError as error:
+            _fail(put, error)
+        else:
+            _answer(put, missing[0])
+
+
+def _distinct(waiting: list[_Put]) -> list[_Put]:
+    """Takes from the front what one call may hold: no path twice."""
+    taken: dict[str, _Put] = {}
+    while waiting and len(taken) < _FILES_PER_PUT and waiting[0].file.path not in taken:
+        put = waiting.pop(0)
+        taken[put.file.path] = put
+    return list(taken.values())
+
+
+def _fail(put: _Put, error: MountsyncError) -> None:
+    if not put.answer.done():
+        put.answer.set_exception(error)
+
+
+def _answer(put: _Put, missing: dict[bytes, str]) -> None:
+    if not put.answer.done():
+        put.answer.set_result(missing)

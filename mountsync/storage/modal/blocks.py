@@ -1,0 +1,159 @@
+"""Blocks over HTTP, by aiohttp. On the asyncio loop only.
+
+A body is believed only when it has the very length that was asked for and fits its digest, if it
+carries one: the server pads for us, so that a body that ended early never looks like trailing zeros.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import io
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import aiohttp
+
+from mountsync.errors import Corrupt, MountsyncError, Unreachable
+from mountsync.storage.modal.patience import Limits
+from mountsync.storage.modal.refusals import UrlRefused
+
+T = TypeVar("T")
+
+SMALL: Final = 1 << 16
+"""Bodies up to this size in bytes are hashed and sent without a thread or a stream."""
+_LARGE: Final = 1 << 20
+_HEADERS: Final = {"Accept-Encoding": "identity"}
+
+
+class _TryAgain(Exception):
+    """One attempt failed in a way that may pass; `error` is what to raise when none is left."""
+
+    def __init__(self, error: MountsyncError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class BlockCourier:
+    """Sends and fetches blocks, so many at once. `proxies`: the usual variables are honoured."""
+
+    def __init__(self, limits: Limits, *, proxies: bool) -> None:
+        self._limits = limits
+        self._proxies = proxies
+        self._session: aiohttp.ClientSession | None = None
+        self._all = asyncio.Semaphore(limits.blocks_at_once)
+        self._large = asyncio.Semaphore(limits.large_blocks_at_once)
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            limits = self._limits
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=limits.blocks_at_once),
+                timeout=aiohttp.ClientTimeout(
+                    total=None, sock_connect=limits.connect + 1, sock_read=limits.idle
+                ),
+                read_bufsize=1 << 20,
+                auto_decompress=False,
+                trust_env=self._proxies,
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._session
+
+    async def send(self, url: str, data: bytes) -> bytes:
+        """Uploads a block; returns the body of the answer, which is its receipt."""
+
+        async def attempt() -> bytes:
+            body = io.BytesIO(data) if len(data) > SMALL else data
+            headers = _HEADERS | {"Content-Type": "application/octet-stream"}
+            async with self._open().put(url, data=body, headers=headers) as answer:
+                _accept(answer.status)
+                return await answer.read()
+
+        return await self._persist(attempt, len(data))
+
+    async def fetch(self, url: str, length: int) -> bytes:
+        """Downloads a slice of exactly `length` bytes."""
+
+        async def attempt() -> bytes:
+            async with self._open().get(url, headers=_HEADERS) as answer:
+                _accept(answer.status)
+                body = await _body(answer, length)
+                await _verify(body, length, answer.headers.get("Repr-Digest"))
+                return body
+
+        return await self._persist(attempt, length)
+
+    async def _persist(self, attempt: Callable[[], Awaitable[T]], size: int) -> T:
+        if size > _LARGE:
+            async with self._large:
+                return await self._attempts(attempt)
+        return await self._attempts(attempt)
+
+    async def _attempts(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        end = time.monotonic() + self._limits.call
+        for number in range(self._limits.block_attempts):
+            try:
+                async with self._all:
+                    return await attempt()
+            except _TryAgain as failed:
+                error = failed.error
+            except aiohttp.ClientPayloadError:
+                error = Corrupt("the body of a block ended early")
+            except (aiohttp.ClientError, OSError, TimeoutError) as lost:
+                error = Unreachable(f"Modal's block store cannot be reached: {type(lost).__name__}")
+            delay: float = self._limits.first_delay * 2**number * (0.75 + 0.5 * random.random())  # noqa: S311 - no secret
+            if time.monotonic() + delay > end:
+                break
+            await asyncio.sleep(delay)
+        raise error
+
+
+def _accept(status: int) -> None:
+    if status == 429 or status >= 500:
+        raise _TryAgain(Unreachable(f"Modal's block store answered {status}"))
+    if status >= 400:
+        raise UrlRefused(f"Modal's block store answered {status}")
+
+
+async def _body(answer: aiohttp.ClientResponse, length: int) -> bytes:
+    """The body, as far as one byte more than was asked for."""
+    pieces, total = [], 0
+    async for piece in answer.content.iter_any():
+        pieces.append(piece)
+        total += len(piece)
+        if total > length:
+            break
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+async def _verify(body: bytes, length: int, header: str | None) -> None:
+    if len(body) != length:
+        much = "more" if len(body) > length else "only"
+        raise _TryAgain(Corrupt(f"{much} {len(body)} bytes of a block came where {length} were asked for"))
+    wanted = _digest_of(header)
+    if wanted is not None and await _sha256(body) != wanted:
+        raise _TryAgain(Corrupt("the bytes of a block do not fit their digest"))
+
+
+async def _sha256(body: bytes) -> bytes:
+    if len(body) <= SMALL:
+        return hashlib.sha256(body).digest()
+    return await asyncio.to_thread(lambda: hashlib.sha256(body).digest())
+
+
+def _digest_of(header: str | None) -> bytes | None:
+    """The sha256 in a Repr-Digest (RFC 9530); None when there is none."""
+    for part in (header or "").split(","):
+        name, _, value = part.strip().partition("=")
+        if name.lower() == "sha-256":
+            return base64.b64decode(value.strip().strip(":"))
+    return None

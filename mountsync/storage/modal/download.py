@@ -1,0 +1,186 @@
+"""Ranged downloads: a window of block URLs at a time, blocks side by side, every version checked.
+
+URLs are made for one version of a file. After they were handed out the file is looked at: what is
+there then must be the version that the reader began with, so no byte of another one is ever given.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
+
+from mountsync.errors import Corrupt, NameRefused, Stale
+from mountsync.storage.modal.refusals import UrlRefused
+from mountsync.storage.modal.transport import BLOCK, NativeEntry, Pending, Transport
+
+_WINDOW: Final = 8 * BLOCK
+"""Bytes located by one call at most."""
+_DEPTH: Final = 4
+"""Blocks that one reader fetches ahead."""
+_REFUSALS: Final = 3
+
+Look: TypeAlias = Callable[[], Awaitable[NativeEntry]]
+"""What is at the path now; raises when that is not the file that the reader wants."""
+
+
+class _Moved(Stale):
+    """The URLs are not for the version that is there: at the start that is worth another try."""
+
+
+class Slots:
+    """Counts the blocks that all readers hold. Each reader may always have one."""
+
+    def __init__(self, most: int = 8) -> None:
+        self._left = most
+
+    def take(self, *, first: bool) -> bool:
+        """Takes a slot if there is one, or if it is the reader's first."""
+        if self._left <= 0 and not first:
+            return False
+        self._left -= 1
+        return True
+
+    def give(self) -> None:
+        """Gives a slot back."""
+        self._left += 1
+
+
+class RangeReader:
+    """Iterates over the bytes of a range, in slices of a block at most. Call `start`, then `close`."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        volume: str,
+        path: str,
+        look: Look,
+        slots: Slots,
+        offset: int,
+        length: int | None,
+    ) -> None:
+        self._transport = transport
+        self._volume = volume
+        self._path = path
+        self._look = look
+        self._slots = slots
+        self._next = offset
+        """Where the next slice begins that nobody has yet."""
+        self._located = offset
+        """As far as URLs are known."""
+        self._started = offset
+        """As far as transfers are started."""
+        self._end = offset + length if length is not None else None
+        self._urls: deque[str] = deque()
+        self._flight: deque[tuple[Pending[bytes], int]] = deque()
+        self._pinned: tuple[int, int] | None = None
+        self._refusals = 0
+
+    async def start(self) -> None:
+        """Pins the version. Raises what `look` raises, NotFound or IsADirectory."""
+        for last in (False, False, True):
+            try:
+                await self._begin()
+            except _Moved:
+                self.close()
+                if last:
+                    raise
+            else:
+                return
+
+    async def _begin(self) -> None:
+        if self._end == self._next:
+            self._pin(await self._look())
+            return
+        try:
+            await self._locate()
+        except NameRefused:
+            native = await self._look()
+            if self._next < native.size:
+                raise
+            self._pin(native)
+
+    def _pin(self, native: NativeEntry) -> None:
+        self._pinned = (native.size, native.mtime)
+        self._end = native.size if self._end is None else min(self._end, native.size)
+
+    def close(self) -> None:
+        """Stops all transfers. Safe to call twice."""
+        while self._flight:
+            self._flight.popleft()[0].cancel()
+            self._slots.give()
+        self._urls.clear()
+        self._located = self._started = self._next
+
+    def __aiter__(self) -> RangeReader:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while self._end is None or self._next < self._end:
+            try:
+                await self._fill()
+                return await self._take()
+            except UrlRefused:
+                self._refusals += 1
+                if self._refusals > _REFUSALS:
+                    raise
+                self.close()
+        raise StopAsyncIteration
+
+    async def _take(self) -> bytes:
+        pending, length = self._flight[0]
+        data = await pending.wait()
+        self._flight.popleft()
+        self._slots.give()
+        self._next += length
+        self._refusals = 0
+        return data
+
+    async def _fill(self) -> None:
+        """Starts as many transfers as may be under way."""
+        self._start_transfers()
+        if (
+            len(self._flight) < _DEPTH
+            and not self._urls
+            and self._end is not None
+            and self._located < self._end
+        ):
+            await self._locate()
+
+    def _start_transfers(self) -> None:
+        while self._urls and len(self._flight) < _DEPTH and self._slots.take(first=not self._flight):
+            stop = min(_block_end(self._started), self._located)
+            length = stop - self._started
+            self._flight.append((self._transport.fetch_block(self._urls.popleft(), length), length))
+            self._started = stop
+
+    async def _locate(self) -> None:
+        """The next window: its URLs, its first transfers, and then the check of the version."""
+        start = self._located
+        stop = start - start % BLOCK + _WINDOW
+        stop = stop if self._end is None else min(stop, self._end)
+        located = await self._transport.locate(self._volume, self._path, start, stop - start)
+        stop = max(start, min(stop, located.size))
+        if len(located.urls) != _blocks_between(start, stop):
+            raise Corrupt(
+                f"{len(located.urls)} block URLs came for another number of blocks", path=self._path
+            )
+        self._urls.extend(located.urls)
+        self._located = stop
+        self._start_transfers()
+        await self._verify(located.size)
+
+    async def _verify(self, size: int) -> None:
+        native = await self._look()
+        if native.size != size or self._pinned not in (None, (native.size, native.mtime)):
+            raise _Moved("the file changed while it was read", path=self._path)
+        if self._pinned is None:
+            self._pin(native)
+
+
+def _block_end(offset: int) -> int:
+    return offset - offset % BLOCK + BLOCK
+
+
+def _blocks_between(start: int, stop: int) -> int:
+    return -(-stop // BLOCK) - start // BLOCK if stop > start else 0

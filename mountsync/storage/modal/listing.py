@@ -1,0 +1,120 @@
+"""Listings: what Modal tells, as a storage gives it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from itertools import islice
+from typing import Any, Final
+
+import trio
+
+from mountsync.errors import NameRefused, NotADirectory
+from mountsync.model.entry import Problem
+from mountsync.paths import OURS, RelPath, rel_path
+from mountsync.storage.api import Listed
+from mountsync.storage.modal.book import Book
+from mountsync.storage.modal.refusals import TooManyFiles
+from mountsync.storage.modal.transport import NativeEntry, NativeKind
+
+_BATCH: Final = 500
+
+
+class Listing:
+    """Gives what `load` finds in batches; it is asked when the first batch is wanted."""
+
+    def __init__(self, load: Callable[[], Coroutine[Any, Any, Iterator[Listed]]]) -> None:
+        self._load = load
+        self._left: Iterator[Listed] | None = None
+
+    def __aiter__(self) -> AsyncIterator[Sequence[Listed]]:
+        return self
+
+    async def __anext__(self) -> Sequence[Listed]:
+        if self._left is None:
+            self._left = await self._load()
+        await trio.lowlevel.checkpoint()
+        batch = list(islice(self._left, _BATCH))
+        if not batch:
+            raise StopAsyncIteration
+        return batch
+
+
+async def below(book: Book, folder: str, *, recursive: bool) -> Iterator[Listed]:
+    """What is below `folder` of the volume, with paths relative to it. Raises NotFound, NotADirectory."""
+    await book.open_folder(folder, recursive=recursive)
+    natives: list[NativeEntry] = []
+    problems: list[Listed] = []
+    try:
+        natives.extend(await _entries(book, folder, recursive=recursive))
+    except TooManyFiles as error:
+        if recursive:
+            await _walk(book, folder, natives, problems)
+        else:
+            problems.append((RelPath(""), _too_many(error)))
+    natives = await _visible(book, folder, natives, recursive=recursive)
+    return _chain(problems, _shown(book, folder, natives))
+
+
+async def _entries(book: Book, folder: str, *, recursive: bool) -> Sequence[NativeEntry]:
+    natives = await book.volume.list(folder, recursive=recursive)
+    if len(natives) == 1 and natives[0].path == folder:
+        raise NotADirectory("is not a directory", path=folder)
+    return natives
+
+
+async def _walk(book: Book, folder: str, natives: list[NativeEntry], problems: list[Listed]) -> None:
+    """Directory by directory, where one listing of all is refused."""
+    left = [folder]
+    while left:
+        here = left.pop()
+        try:
+            found = await _entries(book, here, recursive=False)
+        except TooManyFiles as error:
+            problems.append((_relative(here, folder), _too_many(error)))
+            continue
+        natives.extend(found)
+        left.extend(native.path for native in found if native.kind is NativeKind.DIRECTORY)
+
+
+def _too_many(error: TooManyFiles) -> Problem:
+    return Problem(error.reason, transient=False)
+
+
+async def _visible(
+    book: Book, folder: str, natives: list[NativeEntry], *, recursive: bool
+) -> list[NativeEntry]:
+    """Without what is ours; the folder `.mountsync` shows only when something else is in it."""
+    shown = [native for native in natives if not book.hides(native.path)]
+    if folder or book.sidecar is None or not any(native.path == OURS for native in shown):
+        return shown
+    inside: Sequence[NativeEntry] = shown
+    if not recursive:
+        inside = await book.volume.list(OURS, recursive=False)
+    if any(native.path.startswith(f"{OURS}/") and not book.hides(native.path) for native in inside):
+        return shown
+    return [native for native in shown if native.path != OURS]
+
+
+def _relative(path: str, folder: str) -> RelPath:
+    return rel_path(path[len(folder) :].lstrip("/") if folder else path)
+
+
+def _chain(problems: list[Listed], rest: Iterator[Listed]) -> Iterator[Listed]:
+    yield from problems
+    yield from rest
+
+
+def _shown(book: Book, folder: str, natives: list[NativeEntry]) -> Iterator[Listed]:
+    for native in natives:
+        try:
+            path = _relative(native.path, folder)
+        except NameRefused as error:
+            yield RelPath(""), Problem(f"a name in the volume cannot be held: {error}", transient=False)
+            continue
+        if native.kind is NativeKind.SYMLINK:
+            yield (
+                path,
+                Problem("a link, whose target Modal does not tell", transient=False, error="Unsupported"),
+            )
+        elif native.kind is not NativeKind.OTHER:
+            yield path, book.entry(native)

@@ -1,0 +1,228 @@
+"""Renames and copies on the server's side. A rename is a copy, then a removal, with a note in between.
+
+The note is a file in the storage's state folder. What an interrupted rename left is settled by
+`recover`: either the source goes, when the target is its copy, or everything stays as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+import msgspec
+import trio
+
+from mountsync.errors import AlreadyExists, Corrupt, NotFound, PathError, Stale
+from mountsync.model.entry import Entry
+from mountsync.storage.api import ABSENT, Expect
+from mountsync.storage.modal.book import Book
+from mountsync.storage.modal.tokens import fingerprint
+from mountsync.storage.modal.transport import NativeEntry, NativeKind
+from mountsync.storage.modal.volume import require_file
+
+
+class Note(msgspec.Struct, frozen=True):
+    """A rename that began; size and mtime are those that Modal showed of the source."""
+
+    volume: str
+    """The volume's id."""
+    name: str
+    """The volume's name."""
+    source: str
+    target: str
+    size: int
+    mtime: int
+
+
+class Journal:
+    """Notes on disk, one file each, durable when `write` returns. `folder` is made when it is needed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def write(self, note: Note) -> Path:
+        """Keeps the note; returns its file."""
+        return await trio.to_thread.run_sync(self._write, note)
+
+    def _write(self, note: Note) -> Path:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._folder / f"{uuid.uuid4().hex}.json"
+        with open(path, "xb") as file:
+            file.write(msgspec.json.encode(note))
+            file.flush()
+            os.fsync(file.fileno())
+        descriptor = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        return path
+
+    async def drop(self, path: Path) -> None:
+        """Forgets a note."""
+        await trio.to_thread.run_sync(lambda: path.unlink(missing_ok=True))
+
+    async def notes(self) -> list[tuple[Path, Note]]:
+        """All notes; a torn one is of a rename that had not begun, and goes."""
+        return await trio.to_thread.run_sync(self._notes)
+
+    def _notes(self) -> list[tuple[Path, Note]]:
+        found = []
+        for path in sorted(self._folder.glob("*.json")) if self._folder.is_dir() else ():
+            try:
+                found.append((path, msgspec.json.decode(path.read_bytes(), type=Note)))
+            except msgspec.MsgspecError:
+                path.unlink(missing_ok=True)
+        return found
+
+
+async def copy(book: Book, source: str, target: str, expect: Expect, replace: Expect) -> Entry:
+    """Copies a file; the copy has the mtime and mode of its source."""
+    async with book.alone_with(target):
+        native, before = await _both(book, source, target, expect, replace)
+        with trio.CancelScope(shield=True):
+            await _send_copy(book, source, target)
+            entry = await _copied(book, native, target, before)
+    return entry
+
+
+async def move(
+    book: Book, journal: Journal, source: str, target: str, expect: Expect, replace: Expect
+) -> Entry:
+    """Renames a file. When this raises, the source is still there."""
+    async with book.alone_with(source, target):
+        if await _settled_before(book, journal, source, target):
+            await book.open(target)
+            return book.entry(await book.volume.file(target))
+        native, before = await _both(book, source, target, expect, replace)
+        return await _move(book, journal, native, target, before)
+
+
+async def _move(
+    book: Book, journal: Journal, native: NativeEntry, target: str, before: NativeEntry | None
+) -> Entry:
+    if native.path == target:
+        return book.entry(native)
+    note = Note(book.volume.id, book.volume.name, native.path, target, native.size, native.mtime)
+    with trio.CancelScope(shield=True):
+        path = await journal.write(note)
+        try:
+            await _send_copy(book, native.path, target)
+        except PathError:
+            await journal.drop(path)  # refused: nothing was copied
+            raise
+        entry = await _copied(book, native, target, before)
+        await _remove_source(book, native, target, entry, fresh=before is None)
+        await journal.drop(path)
+    return entry
+
+
+async def _settled_before(book: Book, journal: Journal, source: str, target: str) -> bool:
+    """Whether an earlier attempt at this very rename had only its last step missing; then it is done now."""
+    for path, note in await journal.notes():
+        if (note.volume, note.source, note.target) == (book.volume.id, source, target):
+            present = await book.volume.look(source) is not None
+            finished = await recover(book, note)
+            await journal.drop(path)
+            if finished and present:
+                return True
+    return False
+
+
+async def _both(
+    book: Book, source: str, target: str, expect: Expect, replace: Expect
+) -> tuple[NativeEntry, NativeEntry | None]:
+    """What is at both ends, as it was expected."""
+    await book.open(source)
+    await book.open(target)
+    native = await book.volume.file(source)
+    book.insist(expect, native, source)
+    before = await book.volume.look(target)
+    if before is not None and replace is ABSENT:
+        raise AlreadyExists("something is there already", path=target)
+    if before is not None:
+        require_file(before)
+    book.insist(replace, before, target)
+    return native, before
+
+
+async def _send_copy(book: Book, source: str, target: str) -> None:
+    async with book.volume.speaking_of(source):
+        await book.volume.transport.copy(book.volume.id, source, target)
+
+
+async def _copied(book: Book, native: NativeEntry, target: str, before: NativeEntry | None) -> Entry:
+    """The entry of the copy, which takes over what is remembered of its source."""
+    shown = book.entry(native)
+    made = await _appeared(book, target, native.size)
+    mark = fingerprint(native.path, shown.token or "")
+    return book.note(made, mark, before=before, mtime_ns=shown.mtime_ns, mode=shown.mode)
+
+
+async def _appeared(book: Book, target: str, size: int) -> NativeEntry:
+    """The copy, once it can be seen."""
+    for delay in (0.1, 0.3, 1.0, 2.0, None):
+        found = await book.volume.look(target)
+        if found is not None and found.kind is NativeKind.FILE and found.size == size:
+            return found
+        if delay is not None:
+            await trio.sleep(delay)
+    raise Stale("the copy is not what was copied", path=target)
+
+
+async def _remove_source(book: Book, native: NativeEntry, target: str, entry: Entry, *, fresh: bool) -> None:
+    """Removes the source when it is still what was copied; else the copy goes, where nothing was before."""
+    now = await book.volume.look(native.path)
+    if now is None:
+        return
+    if (now.size, now.mtime) != (native.size, native.mtime):
+        if fresh:
+            book.insist(entry.token, await book.volume.look(target), target)
+            await book.volume.remove(target)
+            book.forget(target)
+        raise Stale("the file changed while it was renamed", path=native.path)
+    await book.volume.remove(native.path)
+    book.forget(native.path)
+
+
+async def recover(book: Book, note: Note) -> bool:
+    """Settles an interrupted rename. Returns whether it is complete: the target there, the source not."""
+    source = await book.volume.look(note.source)
+    target = await book.volume.look(note.target)
+    if target is None or target.kind is not NativeKind.FILE:
+        return False
+    if source is None:
+        return True
+    if (source.size, source.mtime) != (note.size, note.mtime) or target.size != note.size:
+        return False
+    if not await _equal(book, note.source, note.target):
+        return False
+    await book.open(note.source)
+    await book.open(note.target)
+    _inherit(book, source, target)
+    await book.volume.remove(note.source)
+    book.forget(note.source)
+    return True
+
+
+def _inherit(book: Book, source: NativeEntry, target: NativeEntry) -> None:
+    shown = book.entry(source)
+    mark = fingerprint(source.path, shown.token or "")
+    book.note(target, mark, before=None, mtime_ns=shown.mtime_ns, mode=shown.mode)
+
+
+async def _equal(book: Book, one: str, other: str) -> bool:
+    """Whether two files of one size hold the same bytes. Reads both: this is worth certainty."""
+    volume = book.volume
+    try:
+        async with (
+            volume.reading(one, lambda: volume.file(one)) as ours,
+            volume.reading(other, lambda: volume.file(other)) as theirs,
+        ):
+            async for piece in ours:
+                if piece != await anext(theirs):
+                    return False
+    except (NotFound, Stale, Corrupt):
+        return False
+    return True

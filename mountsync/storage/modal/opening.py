@@ -1,0 +1,137 @@
+"""Opens a Modal storage: settings, connection, and the identity of what is mounted."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+import trio
+
+from mountsync.errors import Unreachable
+from mountsync.paths import RelPath, rel_path
+from mountsync.storage.modal.book import Book
+from mountsync.storage.modal.download import Slots
+from mountsync.storage.modal.moves import Journal
+from mountsync.storage.modal.patience import Limits
+from mountsync.storage.modal.rpc import ModalRpc
+from mountsync.storage.modal.settings import Settings, config_path, load_profiles, settings_from
+from mountsync.storage.modal.sidecar import Sidecar
+from mountsync.storage.modal.storage import ModalSidecarStorage, ModalStorage
+from mountsync.storage.modal.transport import Transport, VolumeFound
+from mountsync.storage.modal.upload import Uploader
+from mountsync.storage.modal.volume import Volume
+from mountsync.storage.modal.volumes import Volumes
+
+
+class _Pin(msgspec.Struct, frozen=True):
+    """The volume that was there at the last start, kept so that one can start without the network."""
+
+    volume: str | None
+    label: str
+
+
+async def read_settings(options: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
+    """The settings that hold for these options. Raises ConfigError or AccessRefused."""
+    profiles = await trio.to_thread.run_sync(load_profiles, config_path(environ))
+    return settings_from(
+        environ, profiles, profile=_text(options, "profile"), environment=_text(options, "environment")
+    )
+
+
+def _text(options: Mapping[str, object], name: str) -> str | None:
+    value = options.get(name)
+    return str(value) if value else None
+
+
+async def open_modal(
+    options: Mapping[str, object],
+    path: str,
+    state_dir: Path,
+    *,
+    environ: Mapping[str, str] | None = None,
+    now: Callable[[], float] = time.time,
+    limits: Limits | None = None,
+) -> ModalStorage:
+    """Opens `volume/folder`, or all volumes for an empty path.
+
+    Raises NotFound when there is no such volume and none may be made, Unsupported for a v1 volume,
+    Unreachable when Modal does not answer and the volume was never seen from this state folder.
+    """
+    settings = await read_settings(options, os.environ if environ is None else environ)
+    base = rel_path(path.strip("/"))
+    transport = ModalRpc(settings, limits)
+    try:
+        return await _open(transport, settings, options, base, state_dir, now)
+    except BaseException:
+        with trio.CancelScope(shield=True):
+            await transport.aclose()
+        raise
+
+
+async def _open(
+    transport: Transport,
+    settings: Settings,
+    options: Mapping[str, object],
+    base: RelPath,
+    state_dir: Path,
+    now: Callable[[], float],
+) -> ModalStorage:
+    uploader = Uploader(transport)
+    with_sidecar = options.get("sidecar_metadata", True) is True
+    slots = Slots()
+
+    def open_book(found: VolumeFound) -> Book:
+        volume = Volume(found, transport, slots)
+        sidecar = Sidecar(volume, uploader, trio.current_time) if with_sidecar else None
+        return Book(volume, sidecar, now)
+
+    volumes = Volumes(transport, open_book, create=options.get("create_volumes", False) is True)
+    label = await _label(volumes, base, state_dir / "modal-volume.json")
+    host = urlsplit(settings.servers[0]).hostname or "local"
+    identity = "/".join(part for part in (f"modal:{host}", settings.environment, label, base) if part)
+    kind = ModalSidecarStorage if with_sidecar else ModalStorage
+    journal = Journal(state_dir / "modal-moves")
+    return kind(transport, volumes, uploader, journal, base=base, identity=identity, now=now)
+
+
+async def _label(volumes: Volumes, base: RelPath, pin_path: Path) -> str:
+    """What tells this volume from another that takes its name: the id that it had when it was first seen."""
+    name = base.partition("/")[0]
+    if not name:
+        return ""
+    pin = await trio.to_thread.run_sync(_read_pin, pin_path)
+    try:
+        book = await (volumes.find(name) if volumes.creates else volumes.get(name))
+    except Unreachable:
+        if pin is None:
+            raise
+        return pin.label
+    fresh = _next_pin(pin, book.volume.id if book is not None else None)
+    if fresh != pin:
+        await trio.to_thread.run_sync(_write_pin, pin_path, fresh)
+    return fresh.label
+
+
+def _next_pin(pin: _Pin | None, volume: str | None) -> _Pin:
+    """The label stays while the volume does, also when it is made after the first start."""
+    if pin is None or (pin.volume is not None and volume is not None and pin.volume != volume):
+        return _Pin(volume, volume or "new")
+    return _Pin(volume if volume is not None else pin.volume, pin.label)
+
+
+def _read_pin(path: Path) -> _Pin | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Pin)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None
+
+
+def _write_pin(path: Path, pin: _Pin) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_suffix(".new")
+    temporary.write_bytes(msgspec.json.encode(pin))
+    os.replace(temporary, path)

@@ -1,0 +1,64 @@
+"""How long one call keeps trying. Pure but for the clock and chance that it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from mountsync.storage.modal.refusals import RETRIED
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds and counts that bound every operation."""
+
+    connect: float = 3.0
+    """For one server address."""
+    call: float = 15.0
+    """For one call with all its attempts, waits that the server asked for included."""
+    idle: float = 20.0
+    """Between two pieces of a stream or a body."""
+    attempts: int = 4
+    first_delay: float = 0.1
+    block_attempts: int = 5
+    calls_at_once: int = 64
+    blocks_at_once: int = 32
+    large_blocks_at_once: int = 8
+
+
+@dataclass(slots=True)
+class Patience:
+    """The attempts of one call. `doubtful`: a failed attempt may have taken effect."""
+
+    limits: Limits
+    clock: Callable[[], float]
+    chance: Callable[[], float]
+    """A number in [0, 1), to spread retries."""
+    doubtful: bool = False
+    _failures: int = 0
+    _end: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._end = self.clock() + self.limits.call
+
+    def left(self) -> float:
+        """Seconds until the deadline, never negative."""
+        return max(0.0, self._end - self.clock())
+
+    def after_refusal(self, status: str, retry_after: float | None) -> float | None:
+        """Seconds to wait before the next attempt; None when there is to be none."""
+        if retry_after is not None:
+            return self._within(max(retry_after, 0.1))
+        return self.after_loss() if status in RETRIED else None
+
+    def after_loss(self) -> float | None:
+        """The same, when no answer came."""
+        self.doubtful = True
+        self._failures += 1
+        if self._failures >= self.limits.attempts:
+            return None
+        delay: float = min(self.limits.first_delay * 2 ** (self._failures - 1), 1.0)
+        return self._within(delay * (0.75 + 0.5 * self.chance()))
+
+    def _within(self, delay: float) -> float | None:
+        return delay if delay < self.left() else None

@@ -1,0 +1,323 @@
+"""The one room that speaks Modal's protocol: gRPC by grpclib, blocks by aiohttp, on one asyncio loop.
+
+Messages come from the package `modal_proto`; Modal's own client is not used. The protocol is not
+published as stable: only the calls and fields below are relied on, and `check_protocol` looks at them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import random
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
+
+from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
+from h2.exceptions import ProtocolError as H2ProtocolError
+from modal_proto import api_grpc, api_pb2
+
+from mountsync.errors import AlreadyExists, ConfigError, MountsyncError, NotFound, Throttled, Unreachable
+from mountsync.storage.modal.batches import Looks, Puts
+from mountsync.storage.modal.blocks import BlockCourier
+from mountsync.storage.modal.bridge import AsyncioThread, Started
+from mountsync.storage.modal.channels import Channels
+from mountsync.storage.modal.patience import Limits, Patience
+from mountsync.storage.modal.refusals import MaybeOurs, UnclearAbsence, refusal
+from mountsync.storage.modal.settings import Settings
+from mountsync.storage.modal.transport import (
+    FilePut,
+    Located,
+    NativeEntry,
+    NativeKind,
+    VolumeFound,
+)
+
+T = TypeVar("T")
+
+_LOST: Final = (OSError, StreamTerminatedError, ProtocolError, H2ProtocolError, TimeoutError)
+_PAGE: Final = 100
+_FIELDS: Final[Mapping[str, Mapping[str, int]]] = {
+    "VolumeGetOrCreateRequest": {"deployment_name": 1, "environment_name": 3, "object_creation_type": 4},
+    "VolumeListFiles2Request": {"volume_id": 1, "path": 2, "max_entries": 3, "recursive": 4},
+    "FileEntry": {"path": 1, "type": 2, "mtime": 3, "size": 4},
+    "VolumeGetFile2Request": {"volume_id": 1, "path": 2, "start": 3, "len": 4},
+    "VolumeGetFile2Response": {"get_urls": 1, "size": 2},
+    "VolumePutFiles2Request": {"volume_id": 1, "files": 2, "disallow_overwrite_existing_files": 3},
+    "VolumePutFiles2Response": {"missing_blocks": 1},
+    "VolumeRemoveFile2Request": {"volume_id": 1, "path": 2, "recursive": 3},
+    "VolumeCopyFiles2Request": {"volume_id": 1, "src_paths": 2, "dst_path": 3},
+}
+
+
+def check_protocol() -> None:
+    """Raises ConfigError when the installed messages are not those that this room was written for."""
+    for name, fields in _FIELDS.items():
+        message = getattr(api_pb2, name, None)
+        known = message.DESCRIPTOR.fields_by_name if message is not None else {}
+        for field, number in fields.items():
+            if field not in known or known[field].number != number:
+                raise ConfigError(
+                    f"the installed package `modal` has another protocol ({name}.{field})",
+                    hint="install the version of `modal` that mountsync[modal] asks for",
+                )
+
+
+class ModalRpc:
+    """A `Transport` to one account and environment. Connects when first used; `aclose` ends it."""
+
+    def __init__(self, settings: Settings, limits: Limits | None = None) -> None:
+        check_protocol()
+        self._settings = settings
+        self._limits = limits or Limits()
+        self._thread = AsyncioThread("mountsync-modal")
+        self._channels = Channels(settings.servers, self._limits.connect)
+        self._blocks = BlockCourier(self._limits, proxies=settings.proxies)
+        self._calls = asyncio.Semaphore(self._limits.calls_at_once)
+        self._looks = Looks(self._look_once, self._list_files)
+        self._puts = Puts(self._put_files)
+        self._metadata = _identity(settings)
+
+    # the face, called from trio
+
+    async def find_volume(self, name: str, *, create: bool) -> VolumeFound | None:
+        return await self._thread.run(lambda: self._find_volume(name, create=create))
+
+    async def volume_exists(self, volume: str) -> bool:
+        return await self._thread.run(lambda: self._volume_exists(volume))
+
+    async def list_volumes(self) -> Sequence[VolumeFound]:
+        return await self._thread.run(self._list_volumes)
+
+    async def list_files(self, volume: str, path: str, *, recursive: bool) -> Sequence[NativeEntry]:
+        return await self._thread.run(lambda: self._list_files(volume, path, recursive=recursive))
+
+    async def look(self, volume: str, path: str) -> NativeEntry | None:
+        return await self._thread.run(lambda: self._looks.ask(volume, path))
+
+    async def locate(self, volume: str, path: str, start: int, length: int) -> Located:
+        return await self._thread.run(lambda: self._locate(volume, path, start, length))
+
+    async def put_file(self, volume: str, file: FilePut, *, create_only: bool) -> Mapping[bytes, str]:
+        return await self._thread.run(lambda: self._puts.put(volume, file, create_only=create_only))
+
+    async def remove(self, volume: str, path: str) -> None:
+        await self._thread.run(lambda: self._remove(volume, path))
+
+    async def copy(self, volume: str, source: str, target: str) -> None:
+        await self._thread.run(lambda: self._copy(volume, source, target))
+
+    async def send_block(self, url: str, data: bytes) -> bytes:
+        return await self._thread.run(lambda: self._blocks.send(url, data))
+
+    def fetch_block(self, url: str, length: int) -> Started[bytes]:
+        return self._thread.start(lambda: self._blocks.fetch(url, length))
+
+    async def aclose(self) -> None:
+        await self._thread.aclose(self._end)
+
+    async def _end(self) -> None:
+        self._channels.close()
+        await self._blocks.close()
+
+    # the calls, on the asyncio loop
+
+    async def _find_volume(self, name: str, *, create: bool) -> VolumeFound | None:
+        kind = "OBJECT_CREATION_TYPE_CREATE_IF_MISSING" if create else "OBJECT_CREATION_TYPE_UNSPECIFIED"
+        request = api_pb2.VolumeGetOrCreateRequest(
+            deployment_name=name,
+            environment_name=self._settings.environment,
+            object_creation_type=api_pb2.ObjectCreationType.Value(kind),
+            version=api_pb2.VOLUME_FS_VERSION_V2,
+        )
+        try:
+            answer = await self._unary("VolumeGetOrCreate", request, name)
+        except NotFound:
+            return None
+        return VolumeFound(answer.volume_id, name, answer.metadata.version or 1)
+
+    async def _volume_exists(self, volume: str) -> bool:
+        request = api_pb2.VolumeGetByIdRequest(volume_id=volume)
+        try:
+            await self._unary("VolumeGetById", request, None)
+        except NotFound:
+            return False
+        return True
+
+    async def _list_volumes(self) -> Sequence[VolumeFound]:
+        found: dict[str, VolumeFound] = {}
+        before = None
+        while True:
+            page = api_pb2.ListPagination(max_objects=_PAGE, created_before=before or 0.0)
+            request = api_pb2.VolumeListRequest(environment_name=self._settings.environment, pagination=page)
+            answer = await self._unary("VolumeList", request, None)
+            for item in answer.items:
+                found[item.volume_id] = VolumeFound(item.volume_id, item.label, item.metadata.version)
+            if len(answer.items) < _PAGE:
+                return list(found.values())
+            before = answer.items[-1].metadata.creation_info.created_at
+
+    async def _list_files(self, volume: str, path: str, *, recursive: bool) -> Sequence[NativeEntry]:
+        request = api_pb2.VolumeListFiles2Request(volume_id=volume, path=_wire(path), recursive=recursive)
+        return await self._listing(request, path)
+
+    async def _look_once(self, volume: str, path: str) -> Sequence[NativeEntry]:
+        """At most one entry: the file's own, or one of those in the directory."""
+        request = api_pb2.VolumeListFiles2Request(volume_id=volume, path=_wire(path), max_entries=1)
+        return await self._listing(request, path)
+
+    async def _listing(self, request: Any, path: str) -> Sequence[NativeEntry]:
+        """The whole stream; one that dies is begun again from its start."""
+
+        async def attempt(_: Patience) -> Sequence[NativeEntry]:
+            found: list[NativeEntry] = []
+            stub = await self._stub()
+            async with stub.VolumeListFiles2.open(metadata=self._headers()) as stream:
+                await stream.send_message(request, end=True)
+                while True:
+                    async with asyncio.timeout(self._limits.idle):
+                        batch = await stream.recv_message()
+                    if batch is None:
+                        return found
+                    found.extend(map(_entry, batch.entries))
+
+        return await self._persist(attempt, path)
+
+    async def _locate(self, volume: str, path: str, start: int, length: int) -> Located:
+        request = api_pb2.VolumeGetFile2Request(volume_id=volume, path=_wire(path), start=start, len=length)
+        answer = await self._unary("VolumeGetFile2", request, path)
+        return Located(tuple(answer.get_urls), answer.size)
+
+    async def _put_files(
+        self, volume: str, files: Sequence[FilePut], *, create_only: bool
+    ) -> list[dict[bytes, str]]:
+        """Missing blocks of each file. MaybeOurs when a retry was refused by what is there."""
+        request = api_pb2.VolumePutFiles2Request(
+            volume_id=volume,
+            files=map(_file, files),
+            disallow_overwrite_existing_files=create_only,
+        )
+        answer = await self._unary("VolumePutFiles2", request, files[0].path)
+        missing: list[dict[bytes, str]] = [{} for _ in files]
+        for block in answer.missing_blocks:
+            file = files[block.file_index]
+            missing[block.file_index].setdefault(file.blocks[block.block_index], block.put_url)
+        return missing
+
+    async def _remove(self, volume: str, path: str) -> None:
+        request = api_pb2.VolumeRemoveFile2Request(volume_id=volume, path=_wire(path))
+        await self._unary("VolumeRemoveFile2", request, path, gone_is_done=True)
+
+    async def _copy(self, volume: str, source: str, target: str) -> None:
+        request = api_pb2.VolumeCopyFiles2Request(
+            volume_id=volume, src_paths=[_wire(source)], dst_path=_wire(target)
+        )
+        await self._unary("VolumeCopyFiles2", request, source)
+
+    # the frame around a call
+
+    async def _unary(self, method: str, request: Any, path: str | None, *, gone_is_done: bool = False) -> Any:
+        key = uuid.uuid4().hex
+        doubts: list[Patience] = []
+
+        async def attempt(patience: Patience) -> Any:
+            doubts[:] = [patience]
+            stub = await self._stub()
+            async with asyncio.timeout(patience.left()):
+                return await getattr(stub, method)(request, metadata=self._headers(key))
+
+        try:
+            return await self._persist(attempt, path)
+        except UnclearAbsence:
+            raise
+        except NotFound:
+            if gone_is_done and doubts and doubts[0].doubtful:
+                return None
+            raise
+
+    async def _persist(self, attempt: Callable[[Patience], Awaitable[T]], path: str | None) -> T:
+        """Runs `attempt` until it succeeds, is refused, or patience ends."""
+        patience = Patience(self._limits, time.monotonic, random.random)
+        while True:
+            delay, error = None, None
+            async with self._calls:
+                try:
+                    return await attempt(patience)
+                except GRPCError as refused:
+                    delay, error = _judge(refused, patience, path)
+                except _LOST as lost:
+                    self._channels.drop()
+                    delay, error = patience.after_loss(), _lost(lost)
+            if delay is None:
+                raise error
+            await asyncio.sleep(delay)
+
+    async def _stub(self) -> Any:
+        return api_grpc.ModalClientStub(await self._channels.get())
+
+    def _headers(self, key: str | None = None) -> dict[str, str]:
+        extra = {"x-idempotency-key": key or uuid.uuid4().hex, "x-modal-timestamp": str(time.time())}
+        return self._metadata | extra
+
+
+def _judge(refused: GRPCError, patience: Patience, path: str | None) -> tuple[float | None, MountsyncError]:
+    """The wait before another attempt (None: no more) and the error otherwise."""
+    retry_after = _retry_after(refused.details)
+    was_doubtful = patience.doubtful
+    delay = patience.after_refusal(refused.status.name, retry_after)
+    message = refused.message or ""
+    if retry_after is not None:
+        return delay, Throttled(f"Modal asks to slow down: {message}", retry_after=retry_after, path=path)
+    error = refusal(refused.status.name, message, path)
+    if was_doubtful and type(error) is AlreadyExists:
+        return None, MaybeOurs(error.reason, path=path)
+    return delay, error
+
+
+def _lost(lost: BaseException) -> Unreachable:
+    reason = "Modal did not answer in time" if isinstance(lost, TimeoutError) else "Modal cannot be reached"
+    detail = getattr(lost, "strerror", None) or type(lost).__name__
+    return Unreachable(f"{reason}: {detail}", hint="check the network, and MODAL_SERVER_URL if it is set")
+
+
+def _retry_after(details: Any) -> float | None:
+    for detail in details or ():
+        if isinstance(detail, api_pb2.RPCRetryPolicy):
+            return float(detail.retry_after_secs)
+    return None
+
+
+def _identity(settings: Settings) -> dict[str, str]:
+    """What Modal wants to know with every call."""
+    return {
+        "x-modal-client-version": version("modal"),
+        "x-modal-client-type": str(api_pb2.CLIENT_TYPE_CLIENT),
+        "x-modal-python-version": ".".join(platform.python_version_tuple()[:3]),
+        "x-modal-node": quote(platform.node()),
+        "x-modal-platform": quote(platform.platform()),
+        "x-modal-token-id": settings.credentials.token_id,
+        "x-modal-token-secret": settings.credentials.token_secret,
+    }
+
+
+def _wire(path: str) -> str:
+    return f"/{path}"
+
+
+def _entry(entry: Any) -> NativeEntry:
+    kind = _KINDS.get(entry.type, NativeKind.OTHER)
+    return NativeEntry(entry.path.strip("/"), kind, entry.size, entry.mtime)
+
+
+def _file(file: FilePut) -> Any:
+    blocks = [
+        api_pb2.VolumePutFiles2Request.Block(contents_sha256=digest, put_response=file.receipts.get(digest))
+        for digest in file.blocks
+    ]
+    return api_pb2.VolumePutFiles2Request.File(path=_wire(file.path), size=file.size, blocks=blocks)
+
+
+_KINDS: Final = {kind.value: kind for kind in NativeKind if kind is not NativeKind.OTHER}

@@ -1,0 +1,149 @@
+"""Where Modal is and who we are there: the environment, `.modal.toml`, profiles.
+
+The rules are those of Modal's own client but for one: a profile that is named explicitly (the option
+`profile`) wins over tokens in the environment, because it is the more specific wish. Secrets never
+appear in a repr or an error.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from mountsync.errors import AccessRefused, ConfigError
+
+DEFAULT_SERVERS: Final = "https://api.modal.com,https://api.modal2.com"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A token pair. Its repr shows neither half."""
+
+    token_id: str = field(repr=False)
+    token_secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that a connection needs."""
+
+    servers: tuple[str, ...]
+    """URLs to try, in this order."""
+    credentials: Credentials
+    environment: str
+    """Empty: the account's default one."""
+    proxies: bool = True
+    """Whether the usual proxy variables are honoured."""
+
+
+def config_path(environ: Mapping[str, str]) -> Path:
+    """The file that Modal's client would read."""
+    named = environ.get("MODAL_CONFIG_PATH")
+    return Path(named) if named else Path(environ.get("HOME") or Path.home()) / ".modal.toml"
+
+
+def load_profiles(path: Path) -> dict[str, dict[str, Any]]:
+    """The tables of `.modal.toml`; none when there is no file. ConfigError when it cannot be understood."""
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {type(error).__name__}", hint="check the file") from None
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: is not valid TOML: {error}", hint="correct the file") from None
+    if not all(isinstance(table, dict) for table in tables.values()):
+        raise ConfigError(
+            f"{path}: holds settings outside of a profile", hint="put them below [profile-name]"
+        )
+    return tables
+
+
+def settings_from(
+    environ: Mapping[str, str],
+    profiles: Mapping[str, Mapping[str, Any]],
+    *,
+    profile: str | None,
+    environment: str | None,
+) -> Settings:
+    """The settings that hold, from the options, the environment and the file's profiles, in this order.
+
+    Raises ConfigError when the profile is ambiguous or missing, AccessRefused without a whole token pair.
+    """
+    chosen = _choose(environ, profiles, profile)
+    table = profiles.get(chosen, {})
+    credentials = _credentials(environ, table, chosen, explicit=profile is not None)
+    servers = str(environ.get("MODAL_SERVER_URL") or table.get("server_url") or DEFAULT_SERVERS)
+    named = environment or environ.get("MODAL_ENVIRONMENT") or table.get("environment") or ""
+    proxies = environ.get("MODAL_DISABLE_API_PROXY", "").lower() in ("", "0", "false")
+    return Settings(_addresses(servers), credentials, str(named), proxies)
+
+
+def _choose(
+    environ: Mapping[str, str], profiles: Mapping[str, Mapping[str, Any]], profile: str | None
+) -> str:
+    named = profile or environ.get("MODAL_PROFILE")
+    if named:
+        if named not in profiles and (profile or not _has_token(environ)):
+            raise ConfigError(
+                f"there is no Modal profile {named!r}", hint=f"known: {', '.join(sorted(profiles)) or 'none'}"
+            )
+        return named
+    active = [name for name, table in profiles.items() if table.get("active") is True]
+    if len(active) > 1:
+        raise ConfigError(
+            f"several Modal profiles are active: {', '.join(sorted(active))}",
+            hint="choose one with `modal profile activate NAME` or the option profile",
+        )
+    if not active and len(profiles) > 1 and "default" not in profiles and not _has_token(environ):
+        raise ConfigError(
+            f"none of the Modal profiles {', '.join(sorted(profiles))} is active",
+            hint="choose one with `modal profile activate NAME` or the option profile",
+        )
+    return active[0] if active else "default"
+
+
+def _has_token(environ: Mapping[str, str]) -> bool:
+    return bool(environ.get("MODAL_TOKEN_ID") and environ.get("MODAL_TOKEN_SECRET"))
+
+
+def _credentials(
+    environ: Mapping[str, str], table: Mapping[str, Any], profile: str, *, explicit: bool
+) -> Credentials:
+    if explicit and table.get("token_id") and table.get("token_secret"):
+        return Credentials(str(table["token_id"]), str(table["token_secret"]))
+    if any(key.startswith("oauth_") for key in table) and not _has_token(environ):
+        raise AccessRefused(
+            f"the Modal profile {profile!r} signs in by OAuth, which mountsync does not do",
+            hint="make a token with `modal token new`",
+        )
+    token_id = environ.get("MODAL_TOKEN_ID") or table.get("token_id")
+    secret = environ.get("MODAL_TOKEN_SECRET") or table.get("token_secret")
+    if not token_id and not secret:
+        raise AccessRefused(
+            "there are no Modal credentials",
+            hint="set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET, or run `modal token new`",
+        )
+    if not token_id or not secret:
+        missing = "MODAL_TOKEN_SECRET" if token_id else "MODAL_TOKEN_ID"
+        raise AccessRefused("only half of a Modal token pair is set", hint=f"set {missing} too")
+    return Credentials(str(token_id), str(secret))
+
+
+def _addresses(text: str) -> tuple[str, ...]:
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    for url in found:
+        split = urlsplit(url)
+        if split.scheme not in ("http", "https", "unix") or not (split.hostname or split.path):
+            raise ConfigError(
+                f"MODAL_SERVER_URL: {split.scheme}://… is not a server", hint="use https://HOST[:PORT]"
+            )
+    if not found:
+        raise ConfigError("MODAL_SERVER_URL is empty", hint="unset it")
+    return found

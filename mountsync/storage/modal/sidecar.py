@@ -1,0 +1,223 @@
+"""Keeps the sidecar of one volume: loads shards when they are needed, writes changes in batches.
+
+Before a shard is written, what another writer did to it since we read it is merged in. Modal has no
+compare-and-swap: a writer in the moment between that look and our put loses its change. A shard that
+is missing, damaged or of an unknown version counts as empty; one that cannot be reached is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Final
+
+import trio
+
+from mountsync.errors import AlreadyExists, Busy, Corrupt, MountsyncError, NotADirectory, NotFound, Stale
+from mountsync.formats.modal_sidecar import (
+    FOLDER,
+    RCLONE_NAME,
+    Remembered,
+    decode,
+    decode_rclone,
+    encode,
+    merge,
+    shard_at,
+    shard_of,
+    shard_path,
+)
+from mountsync.storage.modal.together import each
+from mountsync.storage.modal.transport import NativeEntry
+from mountsync.storage.modal.upload import Plainly, Uploader
+from mountsync.storage.modal.volume import Volume
+from mountsync.storage.sources import BytesSource
+
+DEBOUNCE: Final = 2.0
+"""Seconds from a change to the flush that takes it and all others of that time along."""
+_RETRY: Final = 30.0
+_FRESH: Final = 5.0
+"""Seconds for which the list of shards is believed."""
+_AT_ONCE: Final = 16
+_RCLONE_MOST: Final = 256 << 20
+
+
+class _Shard:
+    """One shard: what the remote has, and what it is to get."""
+
+    def __init__(self) -> None:
+        self.stamp: tuple[int, int] | None = None
+        """Modal's size and mtime of what was loaded; None: nothing was."""
+        self.entries: dict[str, Remembered] = {}
+        self.changes: dict[str, Remembered | None] = {}
+        self.lock = trio.Lock()
+
+
+class Sidecar:
+    """What is remembered of one volume's files."""
+
+    def __init__(self, volume: Volume, uploader: Uploader, clock: Callable[[], float]) -> None:
+        """`clock`: seconds, monotonic."""
+        self._volume = volume
+        self._uploader = uploader
+        self._clock = clock
+        self._shards: dict[str, _Shard] = {}
+        self._index: dict[str, tuple[int, int]] = {}
+        self._index_at: float | None = None
+        self._rclone: dict[str, Remembered] | None = None
+        self._flusher: trio.CancelScope | None = None
+        self._lock = trio.Lock()
+
+    # reading
+
+    async def load(self, folder: str | None) -> None:
+        """Makes `get` right for the files of one directory, of all for None. Raises Unreachable."""
+        await self._refresh_index()
+        names = self._index if folder is None else {shard_of(f"{folder}/x" if folder else "x")}
+        await each([name for name in names if self._is_old(name)], self._load, at_once=_AT_ONCE)
+
+    def get(self, path: str) -> Remembered | None:
+        """The entry of a path whose directory is loaded. Whether it fits is for the caller to see."""
+        shard = self._shards.get(shard_of(path))
+        if shard is not None and path in shard.changes:
+            return shard.changes[path]
+        found = shard.entries.get(path) if shard is not None else None
+        return found if found is not None or self._rclone is None else self._rclone.get(path)
+
+    def paths(self) -> Iterable[str]:
+        """All paths that have an entry of ours, of the loaded shards."""
+        for shard in self._shards.values():
+            yield from merge(shard.entries, shard.changes)
+
+    def _is_old(self, name: str) -> bool:
+        shard = self._shards.get(name)
+        return name in self._index and (shard is None or shard.stamp != self._index[name])
+
+    async def _refresh_index(self) -> None:
+        async with self._lock:
+            if self._index_at is not None and self._clock() < self._index_at + _FRESH:
+                return
+            began = self._clock()
+            entries = await self._list_shards()
+            self._index = {
+                name: (entry.size, entry.mtime) for entry in entries if (name := shard_at(entry.path))
+            }
+            if self._rclone is None:
+                self._rclone = await self._load_rclone()
+            self._index_at = began
+
+    async def _list_shards(self) -> Iterable[NativeEntry]:
+        with suppress(NotFound, NotADirectory):
+            return await self._volume.list(FOLDER, recursive=False)
+        return ()
+
+    async def _load_rclone(self) -> dict[str, Remembered]:
+        native = await self._volume.look(RCLONE_NAME)
+        if native is None or native.size > _RCLONE_MOST:
+            return {}
+        with suppress(Corrupt, Stale):
+            content = await self._volume.content(RCLONE_NAME)
+            if content is not None:
+                return await trio.to_thread.run_sync(decode_rclone, content[1])
+        return {}
+
+    async def _load(self, name: str) -> None:
+        """Reads a shard; one whose bytes are damaged counts as empty until it is written over or mended."""
+        shard = self._shards.setdefault(name, _Shard())
+        async with shard.lock:
+            with suppress(Corrupt, Stale):
+                await self._read(name, shard)
+
+    async def _read(self, name: str, shard: _Shard) -> None:
+        content = await self._volume.content(shard_path(name))
+        if content is None:
+            shard.entries, shard.stamp = {}, self._index.get(name)
+            return
+        native, data = content
+        entries = decode(data) if len(data) < 1 << 16 else await trio.to_thread.run_sync(decode, data)
+        shard.entries, shard.stamp = entries or {}, (native.size, native.mtime)
+        self._index[name] = (native.size, native.mtime)
+
+    # writing
+
+    def set(self, path: str, entry: Remembered | None) -> None:
+        """Remembers an entry, or with None forgets it. A flush follows within `DEBOUNCE` seconds."""
+        shard = self._shards.setdefault(shard_of(path), _Shard())
+        shard.changes[path] = entry
+        if self._flusher is None:
+            self._flusher = trio.CancelScope()
+            trio.lowlevel.spawn_system_task(self._flush_soon, self._flusher)
+
+    async def _flush_soon(self, scope: trio.CancelScope) -> None:
+        with scope:
+            await trio.sleep(DEBOUNCE)
+            while True:
+                try:
+                    await self._flush_all()
+                except MountsyncError:
+                    await trio.sleep(_RETRY)  # the changes are kept; `flush` tells the error to who asks
+                else:
+                    break
+        if self._flusher is scope:
+            self._flusher = None
+            self._go_on()
+
+    def _go_on(self) -> None:
+        for shard in self._shards.values():
+            for path, entry in shard.changes.items():
+                self.set(path, entry)
+                return
+
+    async def flush(self) -> None:
+        """Writes all changes; they are on the volume when this returns. Raises what prevents it."""
+        await self._flush_all()
+
+    async def aclose(self) -> None:
+        """Stops the debounced flush and writes what is left."""
+        scope, self._flusher = self._flusher, trio.CancelScope()
+        if scope is not None:
+            scope.cancel()
+        await self._flush_all()
+
+    async def _flush_all(self) -> None:
+        changed = [name for name, shard in self._shards.items() if shard.changes]
+        await each(changed, self._flush_shard, at_once=_AT_ONCE)
+
+    async def _flush_shard(self, name: str) -> None:
+        shard = self._shards[name]
+        async with shard.lock:
+            for _ in range(3):
+                if not shard.changes:
+                    return
+                with suppress(AlreadyExists):
+                    await self._write(name, shard)
+                    return
+        raise Busy("others keep making this shard of the sidecar", path=shard_path(name))
+
+    async def _write(self, name: str, shard: _Shard) -> None:
+        """Raises AlreadyExists when the shard came into being meanwhile."""
+        path = shard_path(name)
+        seen = await self._volume.look(path)
+        if seen is not None and shard.stamp != (seen.size, seen.mtime):
+            await self._read(name, shard)
+        if seen is None:
+            shard.entries = {}
+        taken = dict(shard.changes)
+        entries = merge(shard.entries, taken)
+        if seen is not None and entries == shard.entries:
+            _settle(shard, taken)
+            return
+        data = await trio.to_thread.run_sync(encode, entries)
+        await self._uploader.put(self._volume, path, BytesSource(data), Plainly(create_only=seen is None))
+        written = await self._volume.look(path)
+        shard.entries = entries
+        shard.stamp = (written.size, written.mtime) if written is not None else None
+        if shard.stamp is not None:
+            self._index[name] = shard.stamp
+        _settle(shard, taken)
+
+
+def _settle(shard: _Shard, taken: dict[str, Remembered | None]) -> None:
+    """Drops the changes that were written, not those that came since."""
+    shard.changes = {
+        path: entry for path, entry in shard.changes.items() if path not in taken or taken[path] is not entry
+    }

@@ -1,0 +1,439 @@
+"""Modal v2 Volumes as a storage."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from typing import Final, NamedTuple
+
+import trio
+
+from mountsync.errors import (
+    AlreadyExists,
+    IsADirectory,
+    NameRefused,
+    NotADirectory,
+    NotFound,
+    PathError,
+    Stale,
+    TooLarge,
+    Unreachable,
+    Unsupported,
+)
+from mountsync.model.entry import DIRECTORY, Entry, Problem
+from mountsync.paths import ROOT, RelPath, is_within, join
+from mountsync.storage.api import ABSENT, Enforcement, Expect, Listed, NameRules, Source, StorageInfo
+from mountsync.storage.modal import directories, moves
+from mountsync.storage.modal.book import KEEPER, Book
+from mountsync.storage.modal.listing import Listing, below
+from mountsync.storage.modal.transport import NativeEntry, NativeKind, Transport
+from mountsync.storage.modal.upload import Hashed, Uploader
+from mountsync.storage.modal.volume import require_file
+from mountsync.storage.modal.volumes import Volumes
+
+MAX_SIZE: Final = (1 << 40) - 1
+_BLOCK: Final = 4 << 20
+
+NAMES: Final = NameRules(utf8_only=True)
+
+
+class _Place(NamedTuple):
+    """A path of this storage in its volume; `path` is empty for the volume itself."""
+
+    book: Book
+    path: str
+
+
+class ModalStorage:
+    """The volumes of one account and environment, from `base` on (`volume/folder`, or empty for all).
+
+    mtimes are Modal's own and cannot be set: see `ModalSidecarStorage`.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        volumes: Volumes,
+        uploader: Uploader,
+        journal: moves.Journal,
+        *,
+        base: RelPath,
+        identity: str,
+        now: Callable[[], float],
+    ) -> None:
+        self._transport = transport
+        self._volumes = volumes
+        self._uploader = uploader
+        self._journal = journal
+        self._base = base
+        self._now = now
+        self._info = StorageInfo(
+            type="modal",
+            identity=identity,
+            mtime_precision_ns=self._mtime_precision(),
+            enforcement=Enforcement.CHECKED,
+            names=NAMES,
+            max_size=MAX_SIZE,
+            read_block=_BLOCK,
+            concurrency=16,
+            flat=True,
+        )
+
+    def _mtime_precision(self) -> int | None:
+        return None
+
+    @property
+    def info(self) -> StorageInfo:
+        return self._info
+
+    # places
+
+    def _split(self, path: RelPath) -> tuple[str, str]:
+        """The volume's name (empty at the root of all volumes) and the path inside it."""
+        whole = f"{self._base}/{path}".strip("/")
+        name, _, inner = whole.partition("/")
+        return name, inner
+
+    async def _place(self, path: RelPath) -> _Place:
+        """Where an existing object is. Raises NotFound without such a volume."""
+        name, inner = self._split(path)
+        if not name:
+            raise IsADirectory("is the list of volumes", path=path)
+        return _Place(await self._volumes.get(name), inner)
+
+    async def _new_place(self, path: RelPath) -> _Place:
+        """Where a new object goes; makes the volume where that is allowed."""
+        refusal = NAMES.refusal(path)
+        if refusal is not None:
+            raise refusal
+        if path.rpartition("/")[2] == KEEPER:
+            raise NameRefused("this name is kept for holding directories open", path=path)
+        name, inner = self._split(path)
+        if not inner:
+            raise await self._no_file_here(path, name)
+        return _Place(await self._volumes.make(name), inner)
+
+    async def _no_file_here(self, path: RelPath, name: str) -> PathError:
+        if not name or await self._volumes.find(name) is not None:
+            return IsADirectory("is a volume", path=path)
+        return Unsupported("only volumes can be here, not files", path=path)
+
+    @contextmanager
+    def _naming(self, path: RelPath) -> Iterator[None]:
+        """Errors name the path as the caller knows it."""
+        try:
+            yield
+        except PathError as error:
+            if error.path == self._split(path)[1]:
+                error.path = path
+            raise
+
+    # the core
+
+    @asynccontextmanager
+    async def list(self, path: RelPath, *, recursive: bool) -> AsyncIterator[AsyncIterator[Sequence[Listed]]]:
+        yield Listing(lambda: self._list(path, recursive=recursive))
+
+    async def _list(self, path: RelPath, *, recursive: bool) -> Iterator[Listed]:
+        if not self._split(path)[0]:
+            return iter(await self._list_volumes(recursive=recursive))
+        with self._naming(path):
+            try:
+                book, inner = await self._place(path)
+                return await _prefixed(book, inner, path, recursive=recursive)
+            except NotFound:
+                if path == ROOT and await self._may_begin():
+                    return iter(())
+                raise
+
+    async def _may_begin(self) -> bool:
+        """Whether this storage's folder is merely not there yet: it comes into being with its first file."""
+        name, inner = self._split(ROOT)
+        return bool(inner and await self._volumes.find(name)) or self._volumes.creates
+
+    async def _list_volumes(self, *, recursive: bool) -> Sequence[Listed]:
+        found: list[Listed] = []
+        for name in await self._volumes.names():
+            found.append((RelPath(name), DIRECTORY))
+            if recursive:
+                found.extend(await self._whole_volume(name))
+        return found
+
+    async def _whole_volume(self, name: str) -> Sequence[Listed]:
+        path = RelPath(name)
+        try:
+            return tuple(await _prefixed(await self._volumes.get(name), "", path, recursive=True))
+        except PathError as error:
+            return ((path, Problem(str(error), transient=error.transient, error=type(error).__name__)),)
+
+    async def stat(self, path: RelPath) -> Entry | None:
+        name, inner = self._split(path)
+        if not name:
+            return DIRECTORY
+        book = await self._volumes.find(name)
+        if path == ROOT and (not inner or book is None):
+            return DIRECTORY
+        if book is None or book.hides(inner):
+            return None
+        with self._naming(path):
+            await book.open(inner)
+            native = await book.volume.look(inner)
+            if native is None:
+                return DIRECTORY if path == ROOT else None
+            return book.entry(native if native.kind is NativeKind.DIRECTORY else require_file(native))
+
+    @asynccontextmanager
+    async def read(
+        self, path: RelPath, offset: int = 0, length: int | None = None, *, expect: Expect = None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        with self._naming(path):
+            book, inner = await self._place(path)
+            await _open_for(book, inner, expect)
+
+        async def look() -> NativeEntry:
+            native = await book.volume.file(inner)
+            book.insist(expect, native, path)
+            return native
+
+        with self._naming(path):
+            async with book.volume.reading(inner, look, offset=offset, length=length) as reader:
+                yield reader
+
+    async def write(
+        self, path: RelPath, source: Source, *, mtime_ns: int | None = None, expect: Expect = None
+    ) -> Entry:
+        """As `Storage.write`; durable on return, but for what the sidecar keeps: see `barrier` there."""
+        if source.size > MAX_SIZE:
+            raise TooLarge("a file on a volume must be smaller than 1 TiB", path=path)
+        with self._naming(path):
+            book, inner = await self._new_place(path)
+            return await self._write(book, inner, source, mtime_ns=mtime_ns, expect=expect)
+
+    async def _write(
+        self, book: Book, path: str, source: Source, *, mtime_ns: int | None, expect: Expect
+    ) -> Entry:
+        await _open_for(book, path, expect)
+        commit = _Commit(book, path, expect, mtime_ns=mtime_ns, now=self._now)
+        try:
+            return await self._uploader.put(book.volume, path, source, commit)
+        except AlreadyExists as error:
+            raise Stale("something is there already", path=path) from error
+
+    async def delete(self, path: RelPath, *, expect: Expect = None) -> None:
+        with self._naming(path):
+            book, inner = await self._place(path)
+            await _open_for(book, inner, expect)
+            async with book.alone_with(inner):
+                await self._delete(book, inner, expect)
+
+    async def _delete(self, book: Book, path: str, expect: Expect) -> None:
+        native = await book.volume.look(path)
+        if native is None:
+            raise NotFound("nothing is there", path=path)
+        if native.kind is NativeKind.DIRECTORY:
+            raise IsADirectory("is a directory", path=path)
+        book.insist(expect, native, path)
+        with trio.CancelScope(shield=True):
+            await book.volume.remove(path)
+            book.forget(path)
+            await directories.keep_parent(book, self._uploader, path)
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+    # capabilities
+
+    async def move(
+        self, source: RelPath, target: RelPath, *, expect: Expect = None, replace: Expect = ABSENT
+    ) -> Entry:
+        """As `SupportsMove.move`, for files within one volume."""
+        book, one, other = await self._ends(source, target)
+        with self._naming(source), self._naming(target):
+            entry = await moves.move(book, self._journal, one, other, expect, replace)
+            await directories.keep_parent(book, self._uploader, one)
+            return entry
+
+    async def copy(
+        self, source: RelPath, target: RelPath, *, expect: Expect = None, replace: Expect = ABSENT
+    ) -> Entry:
+        """As `SupportsCopy.copy`, for files within one volume."""
+        book, one, other = await self._ends(source, target)
+        with self._naming(source), self._naming(target):
+            return await moves.copy(book, one, other, expect, replace)
+
+    async def _ends(self, source: RelPath, target: RelPath) -> tuple[Book, str, str]:
+        book, one = await self._place(source)
+        other_book, other = await self._new_place(target)
+        if other_book is not book:
+            raise Unsupported("Modal does not copy between volumes", path=source)
+        if not one:
+            raise IsADirectory("is a volume", path=source)
+        return book, one, other
+
+    async def make_directory(self, path: RelPath) -> Entry:
+        """As `SupportsDirectories.make_directory`; a volume at the top, where that is allowed."""
+        name, inner = self._split(path)
+        if not name:
+            return DIRECTORY
+        if inner:
+            book, inner = await self._new_place(path)
+            with self._naming(path):
+                await directories.make_directory(book, self._uploader, inner)
+        else:
+            await self._volumes.make(name)
+        return DIRECTORY
+
+    async def remove_directory(self, path: RelPath) -> None:
+        """As `SupportsDirectories.remove_directory`; volumes themselves are never deleted."""
+        with self._naming(path):
+            book, inner = await self._place(path)
+            if not inner:
+                hint = f"use `modal volume delete {book.volume.name}`"
+                raise Unsupported("mountsync never deletes a volume", path=path, hint=hint)
+            await directories.remove_directory(book, self._uploader, inner)
+
+    async def recover_attempts(self) -> None:
+        """Settles renames that an earlier process left between copy and removal."""
+        for path, note in await self._journal.notes():
+            book = await self._volumes.find(note.name)
+            if book is not None and book.volume.id == note.volume:
+                await moves.recover(book, note)
+            await self._journal.drop(path)
+
+
+class ModalSidecarStorage(ModalStorage):
+    """Volumes with mtimes and modes, which a sidecar on the volume keeps."""
+
+    def _mtime_precision(self) -> int | None:
+        return 1
+
+    async def set_mtime(self, path: RelPath, mtime_ns: int, *, expect: Expect = None) -> Entry:
+        """As `SupportsSetMtime.set_mtime`; durable when `barrier` returns."""
+        with self._naming(path):
+            book, inner = await self._place(path)
+            await book.open(inner)
+            native = await book.volume.file(inner)
+            book.insist(expect, native, path)
+            book.remember(native, mtime_ns=mtime_ns)
+            return book.entry(native)
+
+    async def set_mode(self, path: RelPath, mode: int) -> Entry:
+        """As `SupportsAttributes.set_mode`; durable when `barrier` returns."""
+        with self._naming(path):
+            book, inner = await self._place(path)
+            await book.open(inner)
+            native = await book.volume.look(inner)
+            if native is None:
+                raise NotFound("nothing is there", path=path)
+            book.remember(native, mode=mode)
+            return book.entry(native)
+
+    async def barrier(self) -> None:
+        """As `SupportsBarrier.barrier`: writes what the sidecar has not written yet."""
+        for book in self._volumes.opened:
+            if book.sidecar is not None:
+                await book.sidecar.flush()
+
+    async def prune_metadata(self, path: RelPath = ROOT) -> int:
+        """Drops entries of the sidecar under `path` whose file is gone or was changed by others.
+
+        Returns how many. The volume must be named: there is nothing to prune in the list of volumes.
+        """
+        with self._naming(path):
+            book, inner = await self._place(path)
+            sidecar = book.sidecar
+            assert sidecar is not None
+            await book.open_folder("", recursive=True)
+            natives = {native.path: native for native in await _all_below(book, inner)}
+            folder = RelPath(inner)
+            stale = [
+                known
+                for known in sidecar.paths()
+                if is_within(RelPath(known), folder) and not book.is_remembered(known, natives.get(known))
+            ]
+            for known in stale:
+                sidecar.set(known, None)
+            await sidecar.flush()
+            return len(stale)
+
+    async def aclose(self) -> None:
+        """As `Storage.aclose`: writes what the sidecar has not written, then ends all traffic."""
+        try:
+            for book in self._volumes.opened:
+                if book.sidecar is not None:
+                    await book.sidecar.aclose()
+        finally:
+            await self._transport.aclose()
+
+
+class _Commit:
+    """The step that makes an upload visible: what it expects to find, and what is noted of it."""
+
+    def __init__(
+        self, book: Book, path: str, expect: Expect, *, mtime_ns: int | None, now: Callable[[], float]
+    ) -> None:
+        self._book = book
+        self._path = path
+        self._expect = expect
+        self._mtime_ns = mtime_ns
+        self._now = now
+        self._before: NativeEntry | None = None
+
+    @property
+    def create_only(self) -> bool:
+        return self._expect is ABSENT
+
+    def alone(self) -> AbstractAsyncContextManager[None]:
+        return self._book.alone_with(self._path)
+
+    async def check(self) -> None:
+        """Raises Stale when what is there is not what was expected."""
+        if self._expect is None or self._expect is ABSENT:
+            return
+        self._before = await self._book.volume.look(self._path)
+        if self._before is not None and self._before.kind is NativeKind.DIRECTORY:
+            raise IsADirectory("is a directory", path=self._path)
+        self._book.insist(self._expect, self._before, self._path)
+
+    async def settle(self, hashed: Hashed) -> Entry:
+        """Notes what was put, once it can be seen. Raises Unreachable when that takes too long."""
+        for delay in (0.05, 0.1, 0.3, 0.8, 1.5, 3.0, None):
+            native = await self._book.volume.look(self._path)
+            if native is not None and self._is_ours(
+                native, hashed.size, patient=delay is None or delay > 0.5
+            ):
+                return self._book.note(
+                    native,
+                    hashed.fingerprint,
+                    before=self._before,
+                    mtime_ns=self._mtime_ns,
+                    mode=self._book.mode_at(self._path),
+                )
+            if delay is not None:
+                await trio.sleep(delay)
+        raise Unreachable("Modal took the file but does not show it yet", path=self._path)
+
+    def _is_ours(self, native: NativeEntry, size: int, *, patient: bool) -> bool:
+        """Whether what is seen can be what was put. A put of equal content may leave an old entry as it was."""
+        if native.kind is not NativeKind.FILE or native.size != size:
+            return False
+        return patient or native != self._before or self._now() <= native.mtime + 5
+
+
+async def _open_for(book: Book, path: str, expect: Expect) -> None:
+    """Loads what is needed to tell whether `expect` holds: only tokens with a variant need the sidecar."""
+    if isinstance(expect, str) and expect.count(":") > 1:
+        await book.open(path)
+
+
+async def _prefixed(book: Book, inner: str, path: RelPath, *, recursive: bool) -> Iterator[Listed]:
+    """A listing below `inner` of the volume, with paths of the storage below `path`."""
+    entries = await below(book, inner, recursive=recursive)
+    return ((join(path, name) if name else path, entry) for name, entry in entries)
+
+
+async def _all_below(book: Book, inner: str) -> Sequence[NativeEntry]:
+    try:
+        return await book.volume.list(inner, recursive=True)
+    except (NotFound, NotADirectory):
+        return ()

@@ -1,0 +1,38 @@
+"""Tokens of files on a volume. Pure.
+
+Modal tells a size and an mtime in whole seconds, no version. A token is `SIZE:MTIME`, then
+`:VARIANT` where we know that several contents had that size and second, then `~` while a foreign file
+is so young that it may still be rewritten within its second: when that time is over the token changes,
+and so the file is compared again. An expectation ignores the `~`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+from mountsync.model.entry import Token
+from mountsync.storage.modal.transport import NativeEntry
+
+YOUNG: Final = 2.0
+"""Seconds after its mtime during which a foreign file may change unseen."""
+_MARK: Final = "~"
+
+
+def token_of(native: NativeEntry, variant: str, *, young: bool) -> Token:
+    """The token of what is there now."""
+    core = f"{native.size}:{native.mtime}"
+    return Token(core + (f":{variant}" if variant else "") + (_MARK if young else ""))
+
+
+def accepts(expect: Token, native: NativeEntry, variant: str) -> bool:
+    """Whether what is there now is what `expect` names."""
+    return expect.removesuffix(_MARK) == token_of(native, variant, young=False)
+
+
+def fingerprint(*parts: bytes | str) -> str:
+    """A short text that tells contents apart."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() if isinstance(part, str) else part)
+    return digest.hexdigest()[:12]

@@ -1,0 +1,133 @@
+"""What the rest of the package knows of Modal: values and a dozen calls. `rpc` is what speaks them.
+
+All calls raise `mountsync.errors` only, plus the narrower classes of `refusals`. Paths are absolute in
+the volume, without a leading slash; the volume's root is the empty string.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final, Protocol, TypeVar
+
+BLOCK: Final = 8 << 20
+"""Bytes of a block; a file is cut at multiples of it."""
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeFound:
+    """A volume of the account. `version` is 2 for those that we can use."""
+
+    id: str
+    name: str
+    version: int
+
+
+class NativeKind(Enum):
+    """What Modal lists. FIFOs and sockets are OTHER."""
+
+    FILE = 1
+    DIRECTORY = 2
+    SYMLINK = 3
+    OTHER = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NativeEntry:
+    """What Modal tells of a path: size in bytes, mtime in whole seconds since 1970."""
+
+    path: str
+    kind: NativeKind
+    size: int
+    mtime: int
+
+
+@dataclass(frozen=True, slots=True)
+class FilePut:
+    """A file by its blocks: sha256 of each block without its trailing zeros.
+
+    `receipts` holds, by digest, what the upload of a block was answered with.
+    """
+
+    path: str
+    size: int
+    blocks: tuple[bytes, ...]
+    receipts: Mapping[bytes, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where the bytes of a range are: one URL per touched block; `size` is that of the whole file."""
+
+    urls: Sequence[str]
+    size: int
+
+
+class Pending(Protocol[T_co]):
+    """A transfer that was started."""
+
+    async def wait(self) -> T_co:
+        """Its result. Cancelling the wait cancels the transfer."""
+        ...
+
+    def cancel(self) -> None:
+        """Stops it; no error when it is over."""
+        ...
+
+
+class Transport(Protocol):
+    """The protocol, as calls."""
+
+    async def find_volume(self, name: str, *, create: bool) -> VolumeFound | None:
+        """The volume of that name in the environment, None when there is none (and `create` is false)."""
+        ...
+
+    async def volume_exists(self, volume: str) -> bool:
+        """Whether the volume with this id is still there."""
+        ...
+
+    async def list_volumes(self) -> Sequence[VolumeFound]:
+        """All volumes of the environment."""
+        ...
+
+    async def list_files(self, volume: str, path: str, *, recursive: bool) -> Sequence[NativeEntry]:
+        """What is below a directory; the entry itself for a file. The whole of it, or an error."""
+        ...
+
+    async def look(self, volume: str, path: str) -> NativeEntry | None:
+        """One entry as it is now, None when absent. Many looks at once are answered by fewer calls."""
+        ...
+
+    async def locate(self, volume: str, path: str, start: int, length: int) -> Located:
+        """Download URLs of a range; `length` is positive. URLs are short-lived."""
+        ...
+
+    async def put_file(self, volume: str, file: FilePut, *, create_only: bool) -> Mapping[bytes, str]:
+        """Puts a file whose blocks are known; else returns upload URLs of the missing ones, by digest.
+
+        Raises AlreadyExists with `create_only`; MaybeOurs when an earlier attempt may be the cause.
+        """
+        ...
+
+    async def remove(self, volume: str, path: str) -> None:
+        """Removes a file or an empty directory."""
+        ...
+
+    async def copy(self, volume: str, source: str, target: str) -> None:
+        """Copies a file over whatever file is at `target`, which must not be a directory."""
+        ...
+
+    async def send_block(self, url: str, data: bytes) -> bytes:
+        """Uploads a block and returns its receipt. UrlRefused: ask for a new URL."""
+        ...
+
+    def fetch_block(self, url: str, length: int) -> Pending[bytes]:
+        """Starts a download of exactly `length` bytes. Corrupt when they do not come; UrlRefused."""
+        ...
+
+    async def aclose(self) -> None:
+        """Ends all traffic."""
+        ...

@@ -1,0 +1,202 @@
+"""Uploads: hash the blocks, ask which are missing, send those, commit.
+
+No copy of the source is made. Blocks that are sent are read again and must still have the digest that
+was announced, so that the bytes that are committed are those of one moment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeVar
+
+import trio
+
+from mountsync.errors import Stale, Unreachable
+from mountsync.storage.api import Source
+from mountsync.storage.modal.refusals import MaybeOurs, UrlRefused
+from mountsync.storage.modal.together import each
+from mountsync.storage.modal.tokens import fingerprint
+from mountsync.storage.modal.transport import BLOCK, FilePut, Transport
+from mountsync.storage.modal.volume import Volume
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+_INLINE: Final = 1 << 15
+"""Up to this size in bytes a thread costs more than the hash."""
+_HASHES_AT_ONCE: Final = 3
+_SENDS_AT_ONCE: Final = 6
+_ROUNDS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """A content by its blocks. `data` is the content itself when it is one block or less."""
+
+    size: int
+    blocks: tuple[bytes, ...]
+    data: bytes | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells this content from others."""
+        return fingerprint(str(self.size), *self.blocks)
+
+
+class Commit(Protocol[T_co]):
+    """What surrounds the step that makes an upload visible."""
+
+    @property
+    def create_only(self) -> bool:
+        """Whether nothing may be there."""
+        ...
+
+    def alone(self) -> AbstractAsyncContextManager[None]:
+        """Keeps others of ours from committing there meanwhile."""
+        ...
+
+    async def check(self) -> None:
+        """Raises when the file must not be put (any more). Asked before each step that may commit."""
+        ...
+
+    async def settle(self, hashed: Hashed) -> T_co:
+        """Called when the content is there."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plainly:
+    """A commit with nothing around it."""
+
+    create_only: bool
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        yield
+
+    async def check(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def settle(self, hashed: Hashed) -> None:  # noqa: ARG002 - its face
+        await trio.lowlevel.checkpoint()
+
+
+async def digest_of(block: bytes) -> bytes:
+    """The sha256 of a block (without its trailing zeros, as Modal has it)."""
+    if len(block) <= _INLINE:
+        return _digest(block)
+    return await trio.to_thread.run_sync(_digest, block)
+
+
+def _digest(block: bytes) -> bytes:
+    return hashlib.sha256(block.rstrip(b"\0")).digest()
+
+
+async def hash_source(source: Source) -> Hashed:
+    """Reads and hashes the whole source. Raises Stale when it is shorter than its size."""
+    count = -(-source.size // BLOCK)
+    if count <= 1:
+        data = await _block(source, 0) if count else b""
+        return Hashed(source.size, (await digest_of(data),) if count else (), data)
+    digests: dict[int, bytes] = {}
+
+    async def work(index: int) -> None:
+        digests[index] = await digest_of(await _block(source, index))
+
+    await each(range(count), work, at_once=_HASHES_AT_ONCE)
+    return Hashed(source.size, tuple(digests[index] for index in range(count)))
+
+
+async def _block(source: Source, index: int) -> bytes:
+    """One whole block, put together from as many reads as the source wants."""
+    start = index * BLOCK
+    want = min(BLOCK, source.size - start)
+    data = await source.read(start, want)
+    while len(data) < want:
+        more = await source.read(start + len(data), want - len(data))
+        if not more:
+            raise Stale("the source ended early")
+        data += more
+    return data
+
+
+class Uploader:
+    """Puts files into volumes. `holding` bounds how many large blocks are in memory at once."""
+
+    def __init__(self, transport: Transport, holding: int = 8) -> None:
+        self._transport = transport
+        self._holding = trio.CapacityLimiter(holding)
+
+    async def put(self, volume: Volume, path: str, source: Source, commit: Commit[T]) -> T:
+        """Puts the whole content; it is there when this returns, and nothing is changed when it raises.
+
+        Returns what `commit.settle` does. Raises Stale when the source moved on, AlreadyExists or
+        MaybeOurs with `commit.create_only`.
+        """
+        hashed = await hash_source(source)
+        receipts: dict[bytes, bytes] = {}
+        for _ in range(_ROUNDS):
+            async with commit.alone():
+                insist(source, path)
+                await commit.check()
+                file = FilePut(path, hashed.size, hashed.blocks, receipts)
+                missing = await self._offer(volume, file, hashed, create_only=commit.create_only)
+                if not missing:
+                    return await commit.settle(hashed)
+            for digest in missing:
+                receipts.pop(digest, None)
+            await self._send_all(hashed, source, missing, receipts)
+        raise Unreachable("Modal keeps asking for blocks that it was sent", path=path)
+
+    async def _offer(
+        self, volume: Volume, file: FilePut, hashed: Hashed, *, create_only: bool
+    ) -> Mapping[bytes, str]:
+        """Blocks that are missing; none when the file is put."""
+        try:
+            async with volume.speaking_of(file.path):
+                return await self._transport.put_file(volume.id, file, create_only=create_only)
+        except MaybeOurs:
+            if await _holds(volume, file.path, hashed):
+                return {}
+            raise
+
+    async def _send_all(
+        self, hashed: Hashed, source: Source, missing: Mapping[bytes, str], receipts: dict[bytes, bytes]
+    ) -> None:
+        where = {digest: index for index, digest in enumerate(hashed.blocks)}
+
+        async def send(digest: bytes) -> None:
+            async with self._holding:
+                data = hashed.data if hashed.data is not None else await _block(source, where[digest])
+                if hashed.data is None and await digest_of(data) != digest:
+                    raise Stale("the source changed while it was uploaded")
+                receipt = await self._send(missing[digest], data)
+            if receipt is not None:
+                receipts[digest] = receipt
+
+        await each(missing, send, at_once=min(_SENDS_AT_ONCE, len(missing)))
+
+    async def _send(self, url: str, data: bytes) -> bytes | None:
+        """The receipt; None when the URL is not accepted, so that the next round brings another one."""
+        try:
+            return await self._transport.send_block(url, data.rstrip(b"\0"))
+        except UrlRefused:
+            return None
+
+
+async def _holds(volume: Volume, path: str, hashed: Hashed) -> bool:
+    """Whether the file at `path` has this very content. Reads it: an answer was lost, so it must be seen."""
+    found = []
+    async with volume.reading(path, lambda: volume.file(path)) as reader:
+        async for block in reader:
+            found.append(await digest_of(block))  # noqa: PERF401 - hashed while the next one comes
+    return tuple(found) == hashed.blocks
+
+
+def insist(source: Source, path: str) -> None:
+    """Raises Stale when the source is not any more what was read."""
+    if not source.still():
+        raise Stale("the source changed while it was uploaded", path=path)

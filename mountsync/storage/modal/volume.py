@@ -1,0 +1,110 @@
+"""One volume, pinned by its id. When it is deleted, or another takes its name, it is halted."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from mountsync.errors import Halted, IsADirectory, NotADirectory, NotFound, Unsupported
+from mountsync.paths import RelPath
+from mountsync.storage.modal.download import Look, RangeReader, Slots
+from mountsync.storage.modal.refusals import UnclearAbsence
+from mountsync.storage.modal.transport import NativeEntry, NativeKind, Transport, VolumeFound
+
+
+class Volume:
+    """A volume as it was found. All paths are from its root."""
+
+    def __init__(self, found: VolumeFound, transport: Transport, slots: Slots) -> None:
+        self.id = found.id
+        self.name = found.name
+        self.transport = transport
+        self._slots = slots
+        self._gone = False
+
+    @asynccontextmanager
+    async def speaking_of(self, path: str) -> AsyncIterator[None]:
+        """Tells an absent path from an absent volume. Raises Halted from then on when it is the latter."""
+        if self._gone:
+            raise self._halted()
+        try:
+            yield
+        except UnclearAbsence as error:
+            if await self.transport.volume_exists(self.id):
+                raise NotFound("nothing is there", path=path) from error
+            self._gone = True
+            raise self._halted() from error
+
+    def _halted(self) -> Halted:
+        return Halted(
+            f"the volume {self.name!r} was deleted, or deleted and made anew",
+            hint="nothing was sent to it; unmount, look at it, and mount again",
+        )
+
+    async def look(self, path: str) -> NativeEntry | None:
+        """What is at the path; None when nothing is."""
+        if not path:
+            return NativeEntry("", NativeKind.DIRECTORY, 0, 0)
+        try:
+            async with self.speaking_of(path):
+                return await self.transport.look(self.id, path)
+        except NotFound:
+            return None
+
+    async def file(self, path: str) -> NativeEntry:
+        """The file at the path. Raises NotFound, IsADirectory, or Unsupported for a link."""
+        native = await self.look(path)
+        if native is None:
+            raise NotFound("nothing is there", path=path)
+        return require_file(native)
+
+    async def list(self, path: str, *, recursive: bool) -> Sequence[NativeEntry]:
+        """What is below a directory."""
+        async with self.speaking_of(path):
+            return await self.transport.list_files(self.id, path, recursive=recursive)
+
+    async def remove(self, path: str) -> None:
+        """Removes a file or an empty directory."""
+        async with self.speaking_of(path):
+            await self.transport.remove(self.id, path)
+
+    @asynccontextmanager
+    async def reading(
+        self, path: str, look: Look, *, offset: int = 0, length: int | None = None
+    ) -> AsyncIterator[RangeReader]:
+        """The bytes of a range of the version that `look` accepts."""
+        reader = RangeReader(self.transport, self.id, path, look, self._slots, offset=offset, length=length)
+        try:
+            try:
+                async with self.speaking_of(path):
+                    await reader.start()
+            except NotADirectory as error:
+                raise NotFound("nothing is there", path=path) from error
+            yield reader
+        finally:
+            reader.close()
+
+    async def content(self, path: str) -> tuple[NativeEntry, bytes] | None:
+        """A small file as a whole, and the entry that it belongs to; None when there is no such file."""
+        seen: list[NativeEntry] = []
+
+        async def look() -> NativeEntry:
+            seen.append(await self.file(path))
+            return seen[-1]
+
+        try:
+            async with self.reading(path, look) as reader:
+                return seen[-1], b"".join([piece async for piece in reader])
+        except (NotFound, IsADirectory):
+            return None
+
+
+def require_file(native: NativeEntry) -> NativeEntry:
+    """`native` when it is a file. Raises IsADirectory or Unsupported."""
+    if native.kind is NativeKind.DIRECTORY:
+        raise IsADirectory("is a directory", path=RelPath(native.path))
+    if native.kind is not NativeKind.FILE:
+        raise Unsupported(
+            "is a link or a special file, which Modal does not let others read", path=RelPath(native.path)
+        )
+    return native

@@ -1,0 +1,89 @@
+"""Volumes by name. Each name is looked up once; from then on its id holds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from mountsync.errors import NameRefused, NotFound, Unsupported
+from mountsync.storage.modal.book import Book
+from mountsync.storage.modal.transport import Transport, VolumeFound
+
+_NAME: Final = re.compile(r"(?!ap-[a-zA-Z0-9]{22}$)[a-zA-Z0-9_.-]{1,64}")
+
+
+class Volumes:
+    """The volumes of one account and environment. `create`: a missing one is made when it is written to."""
+
+    def __init__(
+        self, transport: Transport, open_book: Callable[[VolumeFound], Book], *, create: bool
+    ) -> None:
+        self._transport = transport
+        self._open_book = open_book
+        self._create = create
+        self._known: dict[str, Book] = {}
+        self._lock = trio.Lock()
+
+    @property
+    def creates(self) -> bool:
+        """Whether a missing volume is made by the first write."""
+        return self._create
+
+    @property
+    def opened(self) -> list[Book]:
+        """Those that were used."""
+        return list(self._known.values())
+
+    async def find(self, name: str) -> Book | None:
+        """The volume, None when there is none. Raises Unsupported for one of version 1."""
+        return await self._find(name, create=False)
+
+    async def get(self, name: str) -> Book:
+        """The volume. Raises NotFound when there is none."""
+        book = await self._find(name, create=False)
+        if book is None:
+            raise self._absent(name)
+        return book
+
+    async def make(self, name: str) -> Book:
+        """The volume, made if that is allowed. Raises NotFound when it is not, NameRefused for a bad name."""
+        book = await self._find(name, create=self._create)
+        if book is None:
+            raise self._absent(name)
+        return book
+
+    def _absent(self, name: str) -> NotFound:
+        hint = f"make it with `modal volume create --version 2 {name}`, or set create_volumes"
+        return NotFound("there is no such volume", path=name, hint=hint)
+
+    async def _find(self, name: str, *, create: bool) -> Book | None:
+        if name in self._known:
+            return self._known[name]
+        if not _NAME.fullmatch(name):
+            if create:
+                raise NameRefused("a volume cannot have this name", path=name)
+            return None
+        async with self._lock:
+            if name not in self._known:
+                found = await self._transport.find_volume(name, create=create)
+                if found is None:
+                    return None
+                self._known[name] = self._open_book(_usable(found))
+            return self._known[name]
+
+    async def names(self) -> list[str]:
+        """All volumes by name."""
+        return sorted(volume.name for volume in await self._transport.list_volumes())
+
+
+def _usable(found: VolumeFound) -> VolumeFound:
+    if found.version != 2:
+        raise Unsupported(
+            f"the volume is of version {found.version}; mountsync needs version 2",
+            path=found.name,
+            hint="make one with `modal volume create --version 2` and copy the files over",
+        )
+    return found

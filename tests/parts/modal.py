@@ -1,0 +1,26 @@
+"""Modal storages over a local server, for tests."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from mountsync.storage.modal.opening import open_modal
+from mountsync.storage.modal.patience import Limits
+from tests.modal_server import ModalServer
+
+QUICK = Limits(connect=1.0, call=3.0, idle=2.0, first_delay=0.01)
+"""Limits that let a test of a failure end soon."""
+
+
+@asynccontextmanager
+async def modal_storage(server: ModalServer, state: Path, path: str = "data", **options):
+    """A storage on the server. `limits` and `now` go to `open_modal`; the rest are options."""
+    keywords = {name: options.pop(name) for name in ("now", "limits") if name in options}
+    keywords.setdefault("limits", QUICK)
+    environ = options.pop("environ", {}) | server.environment()
+    storage = await open_modal(options, path, state, environ=environ, **keywords)
+    try:
+        yield storage
+    finally:
+        await storage.aclose()
