@@ -46,7 +46,7 @@ from mountsync.engine.steering import Steering
 from mountsync.engine.storage_replica import StorageReplica
 from mountsync.engine.transfers import Transfers
 from mountsync.engine.upkeep import Upkeep
-from mountsync.errors import ConfigError, NotFound, StateError, Unreachable, from_os_error
+from mountsync.errors import ConfigError, MountsyncError, NotFound, StateError, Unreachable, from_os_error
 from mountsync.formats.local_names import LocalNames
 from mountsync.fuse.notifier import FuseNotifier
 from mountsync.fuse.session import Options, serve
@@ -86,9 +86,25 @@ def run(settings: MountSettings) -> None:
     Raises MountError, StateError, ConfigError, NotFound, … before anything is mounted.
     """
     try:
-        trio.run(partial(main, settings), strict_exception_groups=False)
+        trio.run(main, settings)
+    except BaseExceptionGroup as group:
+        raise _first(group) from group
     except OSError as error:
         raise from_os_error(error) from error
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What really happened, out of the groups that nurseries make; an error of ours before all others."""
+    leaves: list[BaseException] = []
+    waiting: list[BaseException] = [group]
+    while waiting:
+        error = waiting.pop(0)
+        if isinstance(error, BaseExceptionGroup):
+            waiting += error.exceptions
+        else:
+            leaves.append(error)
+    known = (error for error in leaves if isinstance(error, MountsyncError))
+    return next(known, leaves[0])
 
 
 async def main(settings: MountSettings) -> None:
