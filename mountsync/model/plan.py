@@ -76,7 +76,7 @@ class Move:
 
     For a directory everything below it moves along. `base` says that this follows a move of the other
     side: once it is done, the rows of base at and below `base` belong at and below `target` (replacing
-    what base had there). None: base does not change.
+    what base had at `target`, where nothing is below). None: base does not change.
     """
 
     source: RelPath

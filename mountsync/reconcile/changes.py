@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from mountsync.model.base import Agreed, Base
 from mountsync.model.entry import Entry, Kind
 from mountsync.model.listing import Listing
 from mountsync.model.side import Side
-from mountsync.paths import RelPath
+from mountsync.paths import RelPath, ancestors
 from mountsync.reconcile.settings import Settings
+
+
+class SupportsGet(Protocol):
+    """A listing, or a view of one."""
+
+    def get(self, path: RelPath, /) -> Entry | None:
+        """What is at `path`."""
+        ...
 
 
 def candidates(a: Listing, b: Listing, base: Base, settings: Settings) -> set[RelPath]:
@@ -19,10 +29,25 @@ def candidates(a: Listing, b: Listing, base: Base, settings: Settings) -> set[Re
     for path, agreed in base.items():
         x, y = a.get(path), b.get(path)
         if agreed.entry.kind is Kind.DIRECTORY and (flat_a or flat_b):
-            x, y = (y if flat_a else x), (x if flat_b else y)
+            x, y = _implied(path, a, y, flat=flat_a), _implied(path, b, x, flat=flat_b)
         if x is None or y is None or not (_rests(x, agreed, Side.A) and _rests(y, agreed, Side.B)):
             found.add(path)
     return found
+
+
+def _implied(path: RelPath, mine: Listing, other: Entry | None, *, flat: bool) -> Entry | None:
+    """What a side holds, or has to say where base has a directory when it has none of its own."""
+    entry = mine.get(path)
+    if not flat or (entry is not None and entry.kind is not Kind.DIRECTORY):
+        return entry
+    return None if is_below_leaf(path, mine) else other
+
+
+def is_below_leaf(path: RelPath, entries: SupportsGet) -> bool:
+    """Whether something above `path` is no directory, so that nothing can be at `path`."""
+    return any(
+        entry.kind is not Kind.DIRECTORY for up in ancestors(path) if (entry := entries.get(up)) is not None
+    )
 
 
 def _rests(entry: Entry, agreed: Agreed, side: Side) -> bool:

@@ -6,16 +6,16 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TypeAlias
 
-from mountsync.model.base import Base
+from mountsync.model.base import Agreed, Base
 from mountsync.model.entry import Entry, Kind, Problem
 from mountsync.model.listing import Listing, Scan
 from mountsync.model.plan import Action, Delete, MakeDirectory, Move, Plan
 from mountsync.model.side import Side
-from mountsync.paths import RelPath
+from mountsync.paths import RelPath, ancestors
 from mountsync.reconcile.changes import candidates
 from mountsync.reconcile.follow import Tables, accept
 from mountsync.reconcile.merge import Merge, Outcome
-from mountsync.reconcile.order import Places, Step, arrange, sequence
+from mountsync.reconcile.order import Places, Step, Table, arrange, sequence
 from mountsync.reconcile.renames import infer_moves
 from mountsync.reconcile.settings import Direction, Evidence, Settings
 from mountsync.reconcile.view import Relocation, View
@@ -33,8 +33,9 @@ def reconcile(
     set for both sides and base. In a scope a directory that was deleted, replaced or (on a side that
     cannot move directories) moved needs everything below it.
 
-    `moves_a` and `moves_b` are known moves: (path in base, path on that side now). Where none are given
-    they are inferred as `settings.evidence` says. A path whose comparison lacks a digest becomes a
+    `moves_a` and `moves_b` are known moves: (path in base, path on that side now), a directory for all
+    that moved with it. What stayed at its path while its directory moved away is a move too. Where none
+    are given they are inferred as `settings.evidence` says. A path whose comparison lacks a digest becomes a
     problem and is left alone: call `wanted_digests` first.
     """
     return _Reconciliation(a, b, base, settings).plan(moves_a, moves_b)
@@ -71,10 +72,12 @@ class _Reconciliation:
         tables = self._follow(found, tuple(moves_a), tuple(moves_b))
         views = {side: View(self._scans[side].entries, Relocation(tables.to(side))) for side in Side}
         base = View(self._base, Relocation(tables.base))
-        merge = Merge(self._moved_scans(tables), views, base, self._settings)
-        outcome = merge.run(_final(found, tables))
+        scans = self._moved_scans(tables)
+        places = _final(found, tables, (views[Side.A], views[Side.B], base))
+        places |= scans[Side.A].problems.keys() | scans[Side.B].problems.keys()
+        outcome = Merge(scans, views, base, self._settings, tables.settled_row).run(places)
         self.wanted |= outcome.wanted
-        return self._assemble(outcome, tables, views, problems)
+        return self._assemble(outcome, tables, views, base, problems)
 
     def _follow(self, found: set[RelPath], moves_a: Moved, moves_b: Moved) -> Tables:
         if self._settings.direction is not Direction.BOTH:
@@ -104,12 +107,18 @@ class _Reconciliation:
         outcome: Outcome,
         tables: Tables,
         views: dict[Side, View[Entry]],
+        base: View[Agreed],
         problems: dict[RelPath, Problem],
     ) -> Plan:
-        rows = _RowPlaces(tables)
+        rows = _RowPlaces()
+        for path in base.under.values():
+            if tables.settled_row(path):
+                outcome.to_base.setdefault(path, None)
         todo = {}
         for side in Side:
             moves = self._moves(side, tables, views[side], rows)
+            if not self._settings.rules(side).moves_directories:
+                self._drop_rows(side, moves, tables, views, outcome)
             todo[side] = arrange(moves, self._with_folders(side, views[side], outcome.actions[side]))
         return Plan(
             todo[Side.A],
@@ -128,33 +137,62 @@ class _Reconciliation:
             table = {old: new for old, new in view.moved() if entries[old].kind is not Kind.DIRECTORY}
         back = Relocation({place: node for node, place in tables.at(side).table.items()})
         return [
-            _move(step, entries, view, rows.advance(back(step.moved), step))
+            _move(step, entries, _replaced(step, view, table), rows.advance(back(step.moved), step))
             for step in sequence(table, self._settings.temporary)
         ]
 
+    def _drop_rows(
+        self,
+        side: Side,
+        moves: list[Move],
+        tables: Tables,
+        views: dict[Side, View[Entry]],
+        outcome: Outcome,
+    ) -> None:
+        """Forgets what base has in a directory that moves file by file and that neither side has now."""
+        follow = {move.base for move in moves}
+        for path in self._base:
+            node = tables.nearest(path)
+            if node is None or path in follow or tables.at(side)(node) not in tables.to(side):
+                continue
+            if all(view.get(path) is None for view in views.values()):
+                outcome.to_base.setdefault(path, None)
+
     def _with_folders(self, side: Side, view: View[Entry], actions: list[Action]) -> list[Action]:
-        """On a side that moves only files: the new directories, and the old ones away."""
+        """On a side that moves only files: the new directories, and what stays behind away."""
         rules = self._settings.rules(side)
-        if rules.moves_directories or not rules.empty_directories:
+        if rules.moves_directories:
             return actions
         entries = self._scans[side].entries
-        moved = [pair for pair in view.moved() if entries[pair[0]].kind is Kind.DIRECTORY]
-        made = {x.path for x in actions if isinstance(x, MakeDirectory)}
-        old = {source for source, _ in moved}
-        extra: list[Action] = [MakeDirectory(new, entries[src]) for src, new in moved if new not in old]
-        kept = {new for _, new in moved} | made
-        extra += [Delete(source, entries[source]) for source in old if source not in kept]
-        return [x for x in actions if not (isinstance(x, MakeDirectory) and x.path in old)] + extra
+        behind = [Delete(old, entries[old]) for new, old in view.under.items() if old != new]
+        if rules.empty_directories:
+            return _move_folders(view, entries, actions) + behind
+        return [*actions, *behind]
+
+
+def _move_folders(view: View[Entry], entries: Listing, actions: list[Action]) -> list[Action]:
+    """`actions`, and those that stand for the moves of directories whose files move one by one."""
+    moved = [pair for pair in view.moved() if entries[pair[0]].kind is Kind.DIRECTORY]
+    old, new = {source for source, _ in moved}, {target for _, target in moved}
+    needed = {up for at, to in view.moved() if entries[at].kind is not Kind.DIRECTORY for up in ancestors(to)}
+    doomed = ({x.path for x in actions if isinstance(x, Delete)} & new) - needed
+    remade = {x.path for x in actions if isinstance(x, MakeDirectory)} & old
+    kept = [
+        x
+        for x in actions
+        if not (isinstance(x, Delete) and x.path in doomed)
+        and not (isinstance(x, MakeDirectory) and x.path in remade)
+    ]
+    kept += [MakeDirectory(to, entries[at]) for at, to in moved if to not in old and to not in doomed]
+    kept += [Delete(at, entries[at]) for at in old if at in doomed or (at not in new and at not in remade)]
+    return kept
 
 
 class _RowPlaces:
     """Where the rows of base are while moves, those of A before those of B, take them along."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self) -> None:
         self._places = Places()
-        for node, final in tables.base.items():
-            if tables.at_a(node) == tables.at_b(node) == final:
-                self._places.set(node, final)  # made on both sides: written before any move
 
     def advance(self, node: RelPath, step: Step) -> RelPath:
         """Where the rows of `node` are before this step; afterwards they are at its target."""
@@ -163,8 +201,15 @@ class _RowPlaces:
         return now
 
 
-def _move(step: Step, entries: Listing, view: View[Entry], row: RelPath) -> Move:
-    replaced = view.replaced(step.target) if step.last else None
+def _replaced(step: Step, view: View[Entry], table: Table) -> Entry | None:
+    """What a rename meets at its target: a thing that stays there, or was carried there before."""
+    old = view.under.get(step.target)
+    if not step.last or old is None:
+        return None
+    return view.replaced(step.target) if Relocation(table)(old) == step.target else None
+
+
+def _move(step: Step, entries: Listing, replaced: Entry | None, row: RelPath) -> Move:
     return Move(step.source, step.target, entries[step.moved], replaced, row)
 
 
@@ -172,13 +217,19 @@ def _relocated(scan: Scan, relocation: Relocation) -> dict[RelPath, Problem]:
     return {relocation(path): problem for path, problem in scan.problems.items()}
 
 
-def _final(found: set[RelPath], tables: Tables) -> set[RelPath]:
-    """The candidates under every name that base or a side will have for them."""
+def _final(found: set[RelPath], tables: Tables, views: Iterable[View[Entry] | View[Agreed]]) -> set[RelPath]:
+    """The candidates under every name that base or a side will have for them.
+
+    Where something leaves or arrives there is always something to decide, even if the place looks the
+    same as before: another object may stand there now.
+    """
     if not tables.base:
         return found
     places = set(found)
     for table in (tables.base, tables.to_a, tables.to_b):
         places.update(map(Relocation(table), found))
+    for view in views:
+        places |= view.touched()
     return places
 
 

@@ -35,6 +35,18 @@ class Tables:
     at_a: Relocation
     """From base to side A as it is now."""
     at_b: Relocation
+    settled: frozenset[RelPath] = frozenset()
+    """The base paths among them that both sides moved to the same place."""
+
+    def settled_row(self, path: RelPath) -> bool:
+        """Whether the row of this base path is to be where both sides moved it."""
+        return self.nearest(path) in self.settled
+
+    def nearest(self, path: RelPath) -> RelPath | None:
+        """The followed base path with which the row of `path` goes."""
+        if not self.base:
+            return None
+        return next((x for x in (path, *ancestors(path)) if x in self.base), None)
 
     def to(self, side: Side) -> Mapping[RelPath, RelPath]:
         """The renames to be made on that side."""
@@ -147,6 +159,7 @@ class _Frame:
         split = {n for n in self._final if self._disagrees(n)}
         places = Counter(self._final.values())
         split |= {n for n, place in self._final.items() if places[place] > 1}
+        split |= self._entangled()
         if split:
             return split
         for side in Side:
@@ -157,8 +170,37 @@ class _Frame:
     def tables(self) -> Tables:
         """The outcome, once nothing is refused."""
         return Tables(
-            self._table(Side.A), self._table(Side.B), self._final, self._at[Side.A], self._at[Side.B]
+            self._table(Side.A),
+            self._table(Side.B),
+            self._final,
+            self._at[Side.A],
+            self._at[Side.B],
+            frozenset(self._settled()),
         )
+
+    def _settled(self) -> set[RelPath]:
+        return self._made[Side.A].keys() & self._made[Side.B].keys()
+
+    def _entangled(self) -> set[RelPath]:
+        """Moves within what the other side moves: base could not follow both one after the other."""
+        mine, theirs = (set(self._todo[side].values()) for side in Side)
+        return (
+            self._within(mine, theirs)
+            | self._within(theirs, mine)
+            | self._within(self._settled(), mine | theirs)
+        )
+
+    def _within(self, inner: set[RelPath], outer: set[RelPath]) -> set[RelPath]:
+        """Those of `inner` that begin or end in a directory of `outer`."""
+        if not inner or not outer:
+            return set()
+        places = {self._final[node] for node in outer}
+        return {
+            node
+            for node in inner
+            if any(up in outer for up in ancestors(node))
+            or any(up in places for up in ancestors(self._final[node]))
+        }
 
     def _table(self, side: Side) -> dict[RelPath, RelPath]:
         return {place: self._final[node] for place, node in self._todo[side].items()}
@@ -211,18 +253,21 @@ class _Frame:
 
     def _tangled(self, side: Side) -> bool:
         """Whether files would arrive where directories leave, or the reverse: too much to do singly."""
-        entries = self._scans[side].entries
-        moved = list(self._views[side].moved())
-        folders = {p for pair in moved if entries[pair[0]].kind is Kind.DIRECTORY for p in pair}
-        return any(
-            p in folders for pair in moved if entries[pair[0]].kind is not Kind.DIRECTORY for p in pair
-        )
+        entries, view = self._scans[side].entries, self._views[side]
+        folders: set[RelPath] = set()
+        files: set[RelPath] = set()
+        for old, new in view.moved():
+            (folders if entries[old].kind is Kind.DIRECTORY else files).update((old, new))
+        behind = {old for new, old in view.under.items() if old != new}
+        return not folders.isdisjoint(files) or not behind.isdisjoint(files | folders)
 
     def _obstructed(self, side: Side, place: RelPath, node: RelPath, names: Names) -> bool:
         """Whether the rename of `place` to the final place of `node` meets something on `side`."""
         entry = self._scans[side].entries.get(place)
         final = self._final[node]
-        if entry is None or entry.kind is not self._base[node].entry.kind or place == final:
+        if entry is None or entry.kind is not self._base[node].entry.kind:
+            return True
+        if place == final and Relocation(self._table(side)).carried(place) == final:
             return True
         return (
             self._is_other(side, place, node)

@@ -5,7 +5,7 @@ Paths are decided from the deepest up, because a directory may only go when noth
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
@@ -28,6 +28,7 @@ from mountsync.model.plan import (
 from mountsync.model.side import Side
 from mountsync.paths import RelPath, ancestors, parent_of
 from mountsync.reconcile.attributes import wanted_attributes
+from mountsync.reconcile.changes import is_below_leaf
 from mountsync.reconcile.compare import Verdict
 from mountsync.reconcile.names import Names
 from mountsync.reconcile.order import open_while_filling
@@ -89,7 +90,10 @@ class Merge:
         views: dict[Side, View[Entry]],
         base: View[Agreed],
         settings: Settings,
+        is_settled: Callable[[RelPath], bool],
     ) -> None:
+        """`is_settled` tells of a path in base whether both sides moved what it stands for."""
+        self._is_settled = is_settled
         self._scans, self._views, self._base = scans, views, base
         self._settings, self._comparator = settings, settings.comparator
         self._names = {side: Names(settings.rules(side), views[side]) for side in Side}
@@ -152,6 +156,8 @@ class Merge:
             return mine
         if mine is not None and mine.kind is not Kind.DIRECTORY:
             return mine
+        if is_below_leaf(path, self._views[side]):
+            return None
         if other is not None and other.kind is Kind.DIRECTORY:
             return other
         return DIRECTORY if self._below.get(path) is Fate.ALIVE else None
@@ -181,7 +187,7 @@ class Merge:
     def _move_row(self, spot: Spot) -> None:
         """A row whose object both sides moved by themselves goes along now."""
         origin = self._base.origin(spot.path)
-        if origin != spot.path and all(view.origin(spot.path) == spot.path for view in self._views.values()):
+        if origin != spot.path and self._is_settled(origin):
             self.out.to_base.setdefault(origin, None)
             self.out.to_base[spot.path] = self._base.get(spot.path)
 

@@ -10,7 +10,9 @@ from mountsync.model.plan import (
     Action,
     Delete,
     MakeDirectory,
+    MakeSymlink,
     Move,
+    Put,
     SetAttributes,
     path_of,
 )
@@ -164,12 +166,11 @@ def arrange(moves: Sequence[Move], actions: Iterable[Action]) -> tuple[Action, .
     made = {x.path: x for x in todo if isinstance(x, MakeDirectory)}
     first = list(_with_parents(moves, made))
     aside = [x for x in todo if isinstance(x, Move)]
-    created = {path_of(x) for x in todo if not isinstance(x, (Delete, SetAttributes, Move))}
-    created -= {x.path for x in first if isinstance(x, MakeDirectory)}
+    contents = [x for x in todo if isinstance(x, (Put, MakeSymlink))]
+    created = {*made, *(x.path for x in contents)}
     deletes = sorted((x for x in todo if isinstance(x, Delete)), key=_by_path, reverse=True)
     early = [x for x in deletes if _makes_room(x.path, created)]
     late = [x for x in deletes if not _makes_room(x.path, created)]
-    contents = (x for x in todo if not isinstance(x, (Delete, MakeDirectory, Move, SetAttributes)))
     attributes = (x for x in todo if isinstance(x, SetAttributes))
     return (
         *first,

@@ -80,6 +80,10 @@ class View(Generic[T]):
         """All (old, new) places that differ."""
         return ((old, new) for new, old in self._origins.items())
 
+    def touched(self) -> set[RelPath]:
+        """All places that something leaves or comes to."""
+        return self._gone.union(self._moved)
+
     def __iter__(self) -> Iterator[RelPath]:
         if not self._gone:
             yield from self._entries
