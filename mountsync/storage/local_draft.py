@@ -116,10 +116,10 @@ class Draft:
     def commit(self, *, size: int, mtime_ns: int | None, sync: bool) -> Entry:
         """Puts the file in its place and returns its entry; `sync`: its data are on the disk first.
 
-        A file that replaces another is synced always, so that a power cut leaves the old or the new
-        one. On another file system than the root's (a mount point below it, which `barrier` does not
-        reach) file and folder are synced. Raises Stale when the size is not `size` or the expectation
-        fails.
+        A file that replaces another is synced too, so that a power cut leaves the old or the new one,
+        unless the file system sees to that by itself. On another file system than the root's (a mount
+        point below it, which `barrier` does not reach) file and folder are synced. Raises Stale when
+        the size is not `size` or the expectation fails.
         """
         if mtime_ns is not None:
             os.utime(self._fd, ns=(mtime_ns, mtime_ns))
@@ -127,7 +127,7 @@ class Draft:
         if found.st_size != size:
             raise Stale("the source changed its size while it was uploaded", path=self.path)
         foreign = found.st_dev != self._root.device
-        if sync or foreign or self._old is not None:
+        if sync or foreign or (self._old is not None and not self._root.facts.orders_replacing):
             os.fsync(self._fd)
         # The entry tells of what was written; what stands there a moment later may be somebody else's.
         entry = entry_of(found)

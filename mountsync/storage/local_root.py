@@ -30,6 +30,7 @@ from mountsync.errors import (
 from mountsync.model.entry import Entry, Kind, Token
 from mountsync.paths import RelPath, to_bytes
 from mountsync.storage.api import ABSENT, Expect
+from mountsync.storage.local_disk import disk_facts
 
 _WALK: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 NOT_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
@@ -56,6 +57,7 @@ class LocalRoot:
         self._inode = found.st_ino
         self.device = found.st_dev
         """The number of the file system on which the root lay when it was last opened."""
+        self.facts = disk_facts(self.folder)
 
     def open(self, flags: int = os.O_PATH) -> int:
         """A descriptor of the root. Raises Unreachable when it is gone or another one."""

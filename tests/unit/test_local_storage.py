@@ -30,6 +30,7 @@ from mountsync.storage import syscalls
 from mountsync.storage.api import ABSENT
 from mountsync.storage.barrier import SharedBarrier
 from mountsync.storage.local import LocalStorage
+from mountsync.storage.local_disk import DiskFacts
 from mountsync.storage.local_draft import Draft
 from mountsync.storage.local_root import LocalRoot
 from mountsync.storage.sources import FileSource
@@ -348,11 +349,16 @@ def syncs(monkeypatch):
     return done
 
 
-async def test_what_is_synced_before_it_stands(storage, syncs):
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_what_is_synced_before_it_stands(storage, syncs, ordered):
     """A power cut after the rename must not show a name with half a body, where one was before."""
+    storage._root.facts = DiskFacts(orders_replacing=ordered)
     await put(storage, "new", b"small", expect=ABSENT)
     assert syncs == ["rename"], "the barrier makes new small files durable"
-    for data, more in ((b"other", {}), (body(2_000_000), {}), (body(2_000_000), {"expect": ABSENT})):
+    syncs.clear()
+    await put(storage, "new", b"other")
+    assert syncs == (["rename"] if ordered else ["sync", "rename"])
+    for data, more in ((body(2_000_000), {}), (body(2_000_000), {"expect": ABSENT})):
         syncs.clear()
         await put(storage, "newer" if more else "new", data, **more)
         assert syncs == ["sync", "rename"]
