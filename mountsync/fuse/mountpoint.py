@@ -42,6 +42,7 @@ def _unescape(text: str) -> str:
 def make_ready(mountpoint: str) -> None:
     """Repairs a dead mount point. Raises MountError when it is missing, in use or not empty."""
     try:
+        os.statvfs(mountpoint)  # the kernel answers this one from no cache, so a dead mount shows
         found = os.stat(mountpoint)
     except FileNotFoundError as error:
         raise MountError("the mount point does not exist", path=mountpoint, hint="make the folder") from error
@@ -84,7 +85,7 @@ def _text(options: dict[str, str | None]) -> str:
 def _mount_as_root(mountpoint: str, options: dict[str, str | None], *, name: str, read_only: bool) -> int:
     fd = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
     rootmode = stat.S_IFMT(os.stat(mountpoint).st_mode)
-    own = {
+    own: dict[str, str | None] = {
         "fd": str(fd),
         "rootmode": f"{rootmode:o}",
         "user_id": str(os.getuid()),

@@ -20,7 +20,7 @@ from mountsync.vfs.volume import Volume
 
 _ROUNDS: Final = 8
 """Fetches after which a request that still lacks something is given up."""
-_NO_ATTRIBUTE: Final = pyfuse3.FUSEError(errno.ENODATA)
+_NOT_KEPT: Final = pyfuse3.FUSEError(errno.ENOTSUP)
 _Answer = TypeVar("_Answer")
 _Asked = ParamSpec("_Asked")
 
@@ -210,8 +210,8 @@ class MountOperations:
         return made
 
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
-        if name == b"security.capability":  # asked before every write
-            raise _NO_ATTRIBUTE
+        if not name.startswith(b"user."):  # some are asked before every write
+            raise _NOT_KEPT
         return await self._getxattr(inode, name)
 
     @handler

@@ -16,11 +16,12 @@ class ExtendedAttributes(Attributes):
     """Verbs on extended attributes. Only the namespace `user` can be set."""
 
     def getxattr(self, node_id: int, name: bytes) -> bytes:
-        """The value. Raises NoAttribute, or Unsupported for a namespace that is not kept."""
+        """The value. Raises NoAttribute, or Unsupported for a namespace that is not kept.
+
+        Programs that look at every file of a folder stop asking once they hear Unsupported.
+        """
         if not name.startswith(_USER):
-            if name.startswith(b"system."):
-                raise Unsupported("this namespace of extended attributes is not kept")
-            raise NoAttribute("no such extended attribute")
+            raise Unsupported("this namespace of extended attributes is not kept")
         if name.startswith(_OURS):
             return self._inspect(node_id, name)
         found = self.database.value("SELECT value FROM xattr WHERE node = ? AND name = ?", (node_id, name))
