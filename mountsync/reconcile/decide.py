@@ -16,7 +16,7 @@ from mountsync.reconcile.changes import candidates
 from mountsync.reconcile.follow import Tables, accept
 from mountsync.reconcile.merge import Merge, Outcome
 from mountsync.reconcile.order import Places, Step, Table, arrange, sequence
-from mountsync.reconcile.renames import infer_moves
+from mountsync.reconcile.renames import infer_moves, rests
 from mountsync.reconcile.settings import Direction, Evidence, Settings
 from mountsync.reconcile.view import Relocation, View
 
@@ -92,7 +92,7 @@ class _Reconciliation:
         if evidence is Evidence.NONE or not self._settings.rules(side.other).can_move:
             return ()
         if evidence is Evidence.DIGEST and self._settings.rules(side).cheap_digests:
-            self.wanted |= {(side, path) for path in _maybe_moved(entries, self._base, found)}
+            self.wanted |= {(side, path) for path in _maybe_moved(side, entries, self._base, found)}
         return infer_moves(side, entries, self._base, found, evidence=evidence)
 
     def _moved_scans(self, tables: Tables) -> dict[Side, Scan]:
@@ -233,15 +233,16 @@ def _final(found: set[RelPath], tables: Tables, views: Iterable[View[Entry] | Vi
     return places
 
 
-def _maybe_moved(entries: Listing, base: Base, found: set[RelPath]) -> Iterable[RelPath]:
+def _maybe_moved(side: Side, entries: Listing, base: Base, found: set[RelPath]) -> Iterable[RelPath]:
     """New files without a digest whose size is that of something that vanished or changed."""
+    changed = [path for path in found if not rests(base.get(path), entries.get(path), side)]
     sizes = set()
-    for path in found:
+    for path in changed:
         agreed = base.get(path)
         if agreed is not None and agreed.entry.kind is Kind.FILE and agreed.entry.digest is not None:
             sizes.add(agreed.entry.size)
     sizes.discard(0)
-    for path in found:
+    for path in changed:
         entry = entries.get(path)
         if entry is not None and entry.kind is Kind.FILE and entry.digest is None and entry.size in sizes:
             yield path

@@ -40,6 +40,13 @@ def infer_moves(
     return sorted(folders.items()) + sorted((s, t) for s, t in pairs.items() if _by_folder(s, folders) != t)
 
 
+def rests(agreed: Agreed | None, entry: Entry | None, side: Side) -> bool:
+    """Whether the token says that this is still what was agreed there."""
+    if agreed is None or entry is None or entry.token is None:
+        return False
+    return entry.token == agreed.token(side)
+
+
 def _digest_key(entry: Entry, _mtime_ns: int | None) -> _Key | None:
     return None if entry.digest is None else (entry.digest,)
 
@@ -59,8 +66,9 @@ def _candidates(
     sources: dict[_Key, list[RelPath]] = {}
     targets: dict[_Key, list[RelPath]] = {}
     for path in sorted(changed):
-        was, now = _old_key(base.get(path), side, key), _new_key(entries.get(path), key)
-        if was == now:
+        agreed, entry = base.get(path), entries.get(path)
+        was, now = _old_key(agreed, side, key), _new_key(entry, key)
+        if was == now or rests(agreed, entry, side):
             continue
         if was is not None:
             sources.setdefault(was, []).append(path)
@@ -144,7 +152,7 @@ def _folders(
     base: Base,
     sources: Mapping[_Key, list[RelPath]],
 ) -> dict[RelPath, RelPath]:
-    """Vanished directories most of whose known content went to one new directory."""
+    """Vanished directories at least half of whose known content went to one new directory."""
     votes: dict[RelPath, Counter[RelPath]] = {}
     for source, target in pairs.items():
         for old, new in _aligned(source, target):
@@ -168,7 +176,7 @@ def _elect(votes: Mapping[RelPath, Counter[RelPath]], sizes: Mapping[RelPath, in
     used: set[RelPath] = set()
     for old in sorted(votes):
         new, count = min(votes[old].items(), key=lambda item: (-item[1], item[0]))
-        if count * 2 > sizes[old] and new not in used and _by_folder(old, elected) != new:
+        if count * 2 >= sizes[old] and new not in used and _by_folder(old, elected) != new:
             elected[old] = new
             used.add(new)
     return elected
