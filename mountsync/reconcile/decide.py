@@ -12,6 +12,7 @@ from mountsync.model.listing import Listing, Scan
 from mountsync.model.plan import Action, Delete, MakeDirectory, Move, Plan
 from mountsync.model.side import Side
 from mountsync.paths import RelPath, ancestors
+from mountsync.reconcile.aliases import respelled
 from mountsync.reconcile.changes import candidates
 from mountsync.reconcile.follow import Tables, accept
 from mountsync.reconcile.merge import Merge, Outcome
@@ -58,7 +59,8 @@ def wanted_digests(
 
 class _Reconciliation:
     def __init__(self, a: Scan, b: Scan, base: Base, settings: Settings) -> None:
-        self._scans = {Side.A: a, Side.B: b}
+        a = respelled(a, settings.a, base, b.entries)
+        self._scans = {Side.A: a, Side.B: respelled(b, settings.b, base, a.entries)}
         self._base, self._settings = base, settings
         self.wanted: set[tuple[Side, RelPath]] = set()
 

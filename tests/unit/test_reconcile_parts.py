@@ -372,6 +372,21 @@ def test_names_that_a_side_cannot_tell_apart_are_never_merged(rules: SideRules, 
     assert not plan.to_b and not plan.to_a and RelPath(two) in plan.problems
 
 
+def test_a_side_may_give_names_back_in_another_form() -> None:
+    given, back = RelPath("caf\u00e9"), RelPath("cafe\u0301")
+    settings = replace(SETTINGS, b=SideRules(unicode_normalizing=True))
+    base = {given: Agreed(file(3, "d"), Token("ta"), Token("tb"))}
+    a, b = {given: file(3, "d", token="ta")}, {back: file(3, "d", token="tb")}
+    assert reconcile(Scan(a), Scan(b), base, settings=settings) == Plan()
+    edited = {back: file(4, "e", token="new")}
+    plan = reconcile(Scan(a), Scan(edited), base, settings=settings)
+    assert plan.to_a == (Put(given, given, edited[back], a[given]),) and not plan.to_b
+    plan = reconcile(Scan({}), Scan(b), base, settings=settings)
+    assert plan.to_b == (Delete(given, b[back]),) and not plan.to_a
+    strict = reconcile(Scan(a), Scan(b), base, settings=SETTINGS)
+    assert strict.to_a
+
+
 def test_a_change_of_case_is_followed_on_a_side_without_case() -> None:
     settings = replace(SETTINGS, b=SideRules(case_sensitive=False))
     upper, lower = RelPath("Name"), RelPath("name")
