@@ -73,9 +73,13 @@ class LocalStorage:
         self._temporaries = Temporaries(self._root.folder, state_dir)
         self._threads = trio.CapacityLimiter(_THREADS)
         self._barrier = SharedBarrier(self._sync)
+        facts = self._root.facts
         self._info = StorageInfo(
             type="local",
             identity=f"local:{from_bytes(self._root.folder)}",
+            mtime_precision_ns=facts.mtime_precision_ns,
+            case_sensitive=facts.case_sensitive,
+            names=facts.names,
             concurrency=4,
             stable_tokens=True,
             moves_directories=True,

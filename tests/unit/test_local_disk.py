@@ -4,6 +4,8 @@ import pytest
 
 from mountsync.errors import NameRefused
 from mountsync.paths import RelPath
+from mountsync.storage import local_root
+from mountsync.storage.local import LocalStorage
 from mountsync.storage.local_disk import disk_facts, facts_of, mount_of
 
 MOUNTS = rb"""
@@ -46,6 +48,13 @@ def test_dos_disks():
     assert not facts.case_sensitive
     assert isinstance(facts.names.refusal(RelPath("a:b")), NameRefused)
     assert facts.names.refusal(RelPath("d/plain name")) is None
+
+
+async def test_a_storage_tells_what_its_disk_can(tmp_path, monkeypatch):
+    monkeypatch.setattr(local_root, "disk_facts", lambda folder: facts_of("vfat", frozenset()))
+    info = LocalStorage(str(tmp_path)).info
+    assert (info.mtime_precision_ns, info.case_sensitive) == (2_000_000_000, False)
+    assert isinstance(info.names.refusal(RelPath("what?")), NameRefused)
 
 
 def test_this_machine(tmp_path):
