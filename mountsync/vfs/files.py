@@ -181,7 +181,7 @@ class Files(Namespace, Saving):
             opened.unsaved = True
             self._stir()
         node.size = max(node.size, stop)
-        node.mtime_ns = node.ctime_ns = self.clock()
+        self._changed_now(node)
         node.prepared = None
         if not handle.privileged and node.mode & _PRIVILEGES:
             strip_privileges(node)

@@ -22,6 +22,13 @@ _PUT_BLOB: Final = "INSERT OR REPLACE INTO blob VALUES (?, ?)"
 class Saving(Core):
     """The life of an open file's content."""
 
+    times_by_kernel = False
+    """Whether `setattr` brings the mtime after writes, as a kernel with a writeback cache does.
+
+    Such a kernel shows its own mtime, and tells it only when it is another one than before the write: a
+    time of ours would never be seen in the folder, but be sent to the remote.
+    """
+
     def _use(self, node: Node) -> OpenFile:
         """The open state of a file, made when there is none. Call `_drop_if_unused` some time later."""
         opened = self._opened.get(node.id)
@@ -127,8 +134,13 @@ class Saving(Core):
             data.extend(bytes(size - len(data)))
         opened.unsaved = True
         node.size = size
-        node.mtime_ns = node.ctime_ns = self.clock()
+        self._changed_now(node)
         node.prepared = None
+
+    def _changed_now(self, node: Node) -> None:
+        node.ctime_ns = self.clock()
+        if not self.times_by_kernel:
+            node.mtime_ns = node.ctime_ns
 
     def _empty(self, opened: OpenFile) -> None:
         """Forgets the whole content, which need not be here."""
