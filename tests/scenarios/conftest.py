@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts.mounted import Mounted
+from tests.parts.real_mount import Mounted
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

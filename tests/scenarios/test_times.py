@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests.parts.mounted import Mounted
+from tests.parts.real_mount import Mounted
 
 
 def test_written_again_within_one_tick_of_the_kernels_clock(programs_mount: Mounted, place: Path) -> None:
