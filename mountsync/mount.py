@@ -30,39 +30,27 @@ from mountsync.control.protocol import (
     ProblemEvent,
     StateEvent,
 )
-from mountsync.engine.apply import Lanes
+from mountsync.engine.assembly import Engine, Tuning
 from mountsync.engine.away import AwayStorage, recall, remember
 from mountsync.engine.condition import Condition
-from mountsync.engine.cycle import MountCycles, Rules
-from mountsync.engine.dispatch import Delays, Dispatcher
 from mountsync.engine.fetch import Fetcher
-from mountsync.engine.hashing import Hasher
-from mountsync.engine.inspect import NodeInspector
-from mountsync.engine.ledger import Ledger
-from mountsync.engine.observe import Observer
-from mountsync.engine.scope import ScopeBuilder
-from mountsync.engine.session import Intervals, Session
 from mountsync.engine.steering import Steering
 from mountsync.engine.storage_replica import StorageReplica
 from mountsync.engine.transfers import Transfers
-from mountsync.engine.upkeep import Upkeep
 from mountsync.errors import ConfigError, MountsyncError, NotFound, StateError, Unreachable, from_os_error
 from mountsync.formats.local_names import LocalNames
 from mountsync.fuse.notifier import FuseNotifier
 from mountsync.fuse.session import Options, serve
 from mountsync.model.plan import ConflictPolicy
 from mountsync.model.status import ConflictStatus, CycleStatus, ProblemStatus
-from mountsync.paths import RelPath, is_ours
-from mountsync.reconcile import DeleteLimit
+from mountsync.paths import RelPath
 from mountsync.settings import Durability, MountSettings
 from mountsync.state.base import Base
 from mountsync.state.database import Database, StateLock, make_folder
-from mountsync.state.digests import Digests
 from mountsync.state.journal import Journal
 from mountsync.state.tree import Tree
 from mountsync.storage.api import Storage, SupportsAttempts, SupportsUsage
 from mountsync.storage.registry import Remotes
-from mountsync.vfs.adopt import Adopter, Ownership
 from mountsync.vfs.core import Owner
 from mountsync.vfs.core import Rules as VolumeRules
 from mountsync.vfs.recovery import mark_clean, recover
@@ -238,7 +226,6 @@ class _Mount:
         self.notifier = FuseNotifier()
         self._recover()
         self.volume = self._make_volume()
-        self.ledger = Ledger()
         self.transfers = Transfers.limited(settings.bwlimit)
         self.ending = trio.Event()
         self.broadcaster = Broadcaster(settings.name)
@@ -294,10 +281,6 @@ class _Mount:
     def _condition_changed(self) -> None:
         self.controls.condition_changed()
 
-    def hides(self, path: RelPath) -> bool:
-        """Whether a path never travels."""
-        return is_ours(path) or self.remote.hides(path)
-
     async def run(self, opener: Callable[[], Awaitable[Storage]] | None) -> None:
         """Mounts, works, unmounts."""
         try:
@@ -314,11 +297,11 @@ class _Mount:
 
     async def _start(self, nursery: trio.Nursery, opener: Callable[[], Awaitable[Storage]] | None) -> None:
         settings = self.settings
-        fetcher = self._wire(nursery, opener)
+        engine = self._wire(nursery, opener)
         nursery.start_soon(self.volume.keep)
         nursery.start_soon(self._obey_signals)
         mountpoint = os.fspath(settings.mountpoint)
-        await nursery.start(partial(self._serve, fetcher, mountpoint))
+        await nursery.start(partial(self._serve, engine.fetcher, mountpoint))
         await nursery.start(partial(control.serve, self.controls, settings.control_socket))
         record = directory.announce(
             name=settings.name,
@@ -331,8 +314,7 @@ class _Mount:
         nursery.start_soon(self._watch_usage)
         if settings.offline:
             self.condition.paused = True
-        nursery.start_soon(self.controls.session.run, self.controls.session.dispatcher)
-        nursery.start_soon(self.controls.upkeep.run)
+        nursery.start_soon(engine.run)
         settings.announce_ready()
 
     async def _serve(self, fetcher: Fetcher, mountpoint: str, *, task_status: trio.TaskStatus[None]) -> None:
@@ -346,98 +328,18 @@ class _Mount:
         await serve(self.volume, fetcher, mountpoint, options, self.notifier, task_status=task_status)
         self.ending.set()
 
-    def _wire(self, nursery: trio.Nursery, opener: Callable[[], Awaitable[Storage]] | None) -> Fetcher:
-        """The engine's parts, each with those that it needs."""
-        volume, remote, controls = self.volume, self.remote, self.controls
-        adopter = self._make_adopter()
-        observer = Observer(self.database, self.tree, self.base, remote, adopter, self.ledger)
-        session = self._make_session(observer, opener)
-        fetcher = Fetcher(
-            volume,
-            self.base,
-            remote,
-            observer,
-            adopter,
-            self.transfers,
-            nursery,
-            refuse=self.condition.refusal,
-            on_stale=lambda path: session.hint({path}),
-            on_unreachable=session.lost,
-        )
-        cycles = self._make_cycles(adopter, fetcher)
-        session.dispatcher = Dispatcher(
-            volume,
-            cycles,
-            self.ledger,
-            self.condition,
-            self._make_builder,
-            nursery,
-            session.report,
-            delays=Delays(int(self.settings.write_delay * 1e9)),
-            transfers=self.settings.transfers,
-        )
-        controls.session, controls.cycles = session, cycles
-        controls.upkeep = Upkeep(volume, fetcher, self.condition, limit=self.settings.cache_size)
-        volume.inspector = NodeInspector(self.tree, self.journal, self.base, self.ledger, session, self.hides)
-        return fetcher
-
-    def _make_adopter(self) -> Adopter:
-        owner = self.volume.owner
-        ownership = Ownership(owner.uid, owner.gid, 0o666 & ~owner.umask, 0o777 & ~owner.umask)
-        return Adopter(
-            self.database,
-            self.tree,
-            self.journal,
-            self.base,
-            lambda: self.volume.kernel,
-            self.volume,
-            ownership,
-            self.clock,
-        )
-
-    def _make_session(self, observer: Observer, opener: Callable[[], Awaitable[Storage]] | None) -> Session:
-        return Session(
-            self.base,
-            self.journal,
-            self.remote,
-            observer,
-            self.condition,
-            self.controls,
-            delete_limit=self._delete_limit(),
-            intervals=Intervals(self.settings.poll_interval),
-            clock=self.clock,
-            opener=opener,
-        )
-
-    def _delete_limit(self) -> DeleteLimit:
-        chosen = self.settings.max_delete
-        return DeleteLimit() if chosen is None else DeleteLimit(chosen, None)
-
-    def _make_cycles(self, adopter: Adopter, fetcher: Fetcher) -> MountCycles:
+    def _wire(self, nursery: trio.Nursery, opener: Callable[[], Awaitable[Storage]] | None) -> Engine:
         settings = self.settings
-        return MountCycles(
-            self.database,
-            self.journal,
-            self.base,
-            self.volume,
-            adopter,
-            self.remote,
-            Hasher(self.remote, Digests(self.database)),
-            fetch=fetcher.content,
-            rules=Rules(socket.gethostname(), settings.conflict, self._delete_limit()),
-            lanes=Lanes(settings.transfers),
-            transfers=self.transfers,
-            clock=self.clock,
+        tuning = Tuning(
+            host=socket.gethostname(),
+            write_delay=settings.write_delay,
+            poll_interval=settings.poll_interval,
+            transfers=settings.transfers,
+            conflict=settings.conflict,
+            max_delete=settings.max_delete,
+            cache_size=settings.cache_size,
         )
-
-    def _make_builder(self) -> ScopeBuilder:
-        return ScopeBuilder(
-            self.tree,
-            self.base,
-            self.journal,
-            self.hides,
-            moves_directories=self.remote.moves_directories,
-        )
+        return Engine(self.volume, self.remote, self.controls, nursery, tuning, opener=opener)
 
     async def _obey_signals(self) -> None:
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:

@@ -75,8 +75,8 @@ class Steering:
         self._volume = volume
         self._journal: Journal = volume.journal
         self._base: Base = volume.base
-        self._condition = condition
-        self._transfers = transfers
+        self.condition = condition
+        self.transfers = transfers
         self._announcer = announcer
         self._end = end
         self._last_state: tuple[str, str | None] = ("", None)
@@ -116,7 +116,7 @@ class Steering:
     # Commands
 
     def _state(self) -> tuple[str, str | None]:
-        state, reason = self._condition.state(
+        state, reason = self.condition.state(
             pending=self._journal.count(), waiting=self._journal.waiting(self._volume.clock())
         )
         return state.value, reason
@@ -134,7 +134,7 @@ class Steering:
             reason=reason or self._volume.last_failure or session.watching,
             pending=self._journal.count(),
             pending_bytes=self._journal.pending_bytes(),
-            transfers=self._transfers.snapshot(),
+            transfers=self.transfers.snapshot(),
             conflicts=await self.conflicts(),
             problems=self._problems(),
             cache=self._cache(),
@@ -168,8 +168,8 @@ class Steering:
 
     async def flush(self, *, timeout: float | None) -> Status:
         """A full cycle in both directions now."""
-        self._condition.refuse_if_halted()
-        if self._condition.paused:
+        self.condition.refuse_if_halted()
+        if self.condition.paused:
             raise Busy("the mount is paused", hint="run `mountsync resume` first")
         with trio.move_on_after(float("inf") if timeout is None else timeout):
             await self._flush()
@@ -192,30 +192,30 @@ class Steering:
 
     def _has_work(self) -> bool:
         now = self._volume.clock()
-        return bool(self._journal.due(now, now, now, 1)) or bool(self._condition.cycles)
+        return bool(self._journal.due(now, now, now, 1)) or bool(self.condition.cycles)
 
     async def _drained(self) -> None:
         """Returns when no change can be sent any more; raises what keeps everything from travelling."""
         while True:
-            self._condition.refuse_if_halted()
-            error = self._condition.offline
+            self.condition.refuse_if_halted()
+            error = self.condition.offline
             if error is not None:
                 raise type(error)(error.reason, hint=error.hint)
             self.session.dispatcher.ring()
             if not self._has_work() and not self.session.has_hints:
                 return
             with trio.move_on_after(_POLL_S):
-                await self._condition.wait_for_change()
+                await self.condition.wait_for_change()
 
     async def pause(self) -> None:
         """No transfers from now on; returns when none is under way."""
-        self._condition.paused = True
-        self._condition.changed()
-        await self._condition.until(lambda: not self._condition.cycles)
+        self.condition.paused = True
+        self.condition.changed()
+        await self.condition.until(lambda: not self.condition.cycles)
 
     async def resume(self, *, confirm: bool) -> Status:
         """Goes on after `pause` or, confirmed, after a safety stop."""
-        condition = self._condition
+        condition = self.condition
         if condition.halted is not None:
             if not confirm:
                 raise Halted(condition.halted[1], hint="run `mountsync resume --confirm` if that is right")
