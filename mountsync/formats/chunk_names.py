@@ -109,6 +109,19 @@ def transaction_id(unix_seconds: int, chance: int) -> str:
     return _base36(unix_seconds % _SECONDS_PERIOD, 4) + _base36(chance, 2)
 
 
+def transaction_age(transaction: str, unix_seconds: float) -> float | None:
+    """Seconds since a transaction began, as its id says; None for ids that are not made by the clock.
+
+    Ids repeat after 19 days: the age is the least one possible. A beginning that seems to lie up to a
+    day ahead, because clocks differ, counts as now.
+    """
+    if len(transaction) != 6 or not transaction.isascii() or not transaction.isalnum():
+        return None
+    begun = int(transaction[:4], 36)
+    age = (unix_seconds - begun) % _SECONDS_PERIOD
+    return 0.0 if age > _SECONDS_PERIOD - 86_400 else age
+
+
 def _base36(number: int, width: int) -> str:
     digits = ""
     while number:

@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
-from mountsync.errors import AlreadyExists, NotADirectory
+from mountsync.errors import AlreadyExists, DirectoryNotEmpty, NotADirectory
 from mountsync.model.entry import Digest, Entry
-from mountsync.paths import RelPath, join, name_of, parent_of
+from mountsync.paths import RelPath, is_within, join, name_of, parent_of
 from mountsync.storage import api
 from mountsync.storage.api import ABSENT, Expect, Storage
 from mountsync.storage.chunker.checks import insist, insist_file, insist_replaceable, refuse_future
+from mountsync.storage.chunker.gc import sweep
 from mountsync.storage.chunker.journal import Journal
 from mountsync.storage.chunker.layout import Layout, Piece
 from mountsync.storage.chunker.objects import pin, relocate
@@ -35,7 +36,7 @@ class _Moving(ChunkerStorage):
         self, source: RelPath, target: RelPath, *, expect: Expect = None, replace: Expect = ABSENT
     ) -> Entry:
         """As `SupportsMove.move`; directories where the base moves directories."""
-        await self.accept(target)
+        self.accept(target)
         async with self.locks.hold(source, target):
             found, there = await self._both(source, target, expect, replace)
             if found.is_directory or not found.is_file:
@@ -56,6 +57,8 @@ class _Moving(ChunkerStorage):
             insist_file(found)
         insist(found, expect)
         there = found if source == target else await self.attempts.ready(target)
+        if not (found.is_directory and is_within(target, source)):
+            await self.refuse_file_above(target)
         if there.exists and replace is ABSENT:
             raise AlreadyExists("something is there already", path=target)
         if not found.is_directory:
@@ -65,7 +68,7 @@ class _Moving(ChunkerStorage):
 
     async def _move_object(self, found: Layout, there: Layout, replace: Expect) -> Entry:
         """One object of the base: a small file, a link or a directory; then old chunks at the target go."""
-        if found.is_directory and there.chunks:
+        if found.is_directory and there.chunks and not is_within(there.path, found.path):
             raise NotADirectory("something that is not a directory is there", path=there.path)
         wanted = pin(there.main) if there.is_file or replace is not None else None
         entry = await relocate(self.base, found.path, there.path, expect=pin(found.main), replace=wanted)
@@ -82,12 +85,13 @@ class _Copying(ChunkerStorage):
         """As `SupportsCopy.copy`: all of the file or nothing."""
         base = self.base
         assert isinstance(base, api.SupportsCopy)
-        await self.accept(target)
+        self.accept(target)
         async with self.locks.hold(source, target):
             found = await self.attempts.ready(source)
             insist_file(found)
             insist(found, expect)
             there = found if source == target else await self.attempts.ready(target)
+            await self.refuse_file_above(target)
             if there.exists and replace is ABSENT:
                 raise AlreadyExists("something is there already", path=target)
             insist_replaceable(there, replace)
@@ -136,25 +140,27 @@ class _Directories(ChunkerStorage):
         """As `SupportsDirectories.make_directory`."""
         base = self.base
         assert isinstance(base, api.SupportsDirectories)
-        await self.accept(path)
-        if not self.settings.metadata and (await self.view.look(path)).chunks:
-            raise NotADirectory("something that is not a directory is there", path=path)
+        self.accept(path)
+        await self.refuse_file_above(path)
+        await self._refuse_file(path)
         return await base.make_directory(path)
 
     async def remove_directory(self, path: RelPath) -> None:
-        """As `SupportsDirectories`; a folder in which only leftovers of chunks are counts as empty."""
+        """As `SupportsDirectories`; a folder with nothing but old leftovers of chunks counts as empty."""
         base = self.base
         assert isinstance(base, api.SupportsDirectories)
-        await self._sweep(path)
-        await base.remove_directory(path)
+        await self._refuse_file(path)
+        try:
+            await base.remove_directory(path)
+        except DirectoryNotEmpty:
+            if not await sweep(self, path):
+                raise
+            await base.remove_directory(path)
 
-    async def _sweep(self, path: RelPath) -> None:
-        """Removes leftovers of chunks from a folder where nothing else is."""
-        survey = await self.survey(path, recursive=False)
-        if survey.problems or any(layout.exists for layout in survey.layouts.values()):
-            return
-        for layout in survey.layouts.values():
-            await remove_pieces(self.view, layout.left_over)
+    async def _refuse_file(self, path: RelPath) -> None:
+        """Without metadata the base knows no object at a file's path."""
+        if not self.settings.metadata and (await self.view.look(path)).is_file:
+            raise NotADirectory("something that is not a directory is there", path=path)
 
 
 class _Symlinks(ChunkerStorage):
@@ -162,7 +168,8 @@ class _Symlinks(ChunkerStorage):
         """As `SupportsSymlinks.make_symlink`; the chunks of a file that was there go after it."""
         base = self.base
         assert isinstance(base, api.SupportsSymlinks)
-        await self.accept(path)
+        self.accept(path)
+        await self.refuse_file_above(path)
         async with self.locks.hold(path):
             old = await self.attempts.ready(path)
             insist_replaceable(old, expect)

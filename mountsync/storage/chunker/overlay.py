@@ -21,9 +21,11 @@ from mountsync.errors import (
     Stale,
 )
 from mountsync.formats.chunk_metadata import MAX_METADATA_BYTES, Settle, is_metadata
+from mountsync.formats.chunk_names import ChunkName
 from mountsync.model.entry import Entry, Token
-from mountsync.paths import RelPath, ancestors, to_bytes
+from mountsync.paths import RelPath, ancestors, name_of, to_bytes
 from mountsync.storage.api import (
+    ABSENT,
     Expect,
     Listed,
     Source,
@@ -35,7 +37,7 @@ from mountsync.storage.api import (
 from mountsync.storage.chunker.attempts import Attempts
 from mountsync.storage.chunker.checks import insist, insist_file, insist_replaceable
 from mountsync.storage.chunker.journal import FinishedChunk, Journal, RemovalRecord
-from mountsync.storage.chunker.layout import Layout
+from mountsync.storage.chunker.layout import Layout, Piece
 from mountsync.storage.chunker.listing import Listing
 from mountsync.storage.chunker.locks import PathLocks
 from mountsync.storage.chunker.names import chunker_names
@@ -43,7 +45,7 @@ from mountsync.storage.chunker.objects import pin
 from mountsync.storage.chunker.reading import read_chunks
 from mountsync.storage.chunker.replace import commit, finish
 from mountsync.storage.chunker.settings import Settings
-from mountsync.storage.chunker.stage import Stage, Staged, remove_pieces
+from mountsync.storage.chunker.stage import Stage, Staged, piece_path, remove_pieces
 from mountsync.storage.chunker.view import Survey, View
 
 _TRIES: Final = 4
@@ -102,44 +104,45 @@ class ChunkerStorage:
     async def write(
         self, path: RelPath, source: Source, *, mtime_ns: int | None = None, expect: Expect = None
     ) -> Entry:
-        await self.accept(path, size=source.size)
-        async with self.locks.hold(path):
-            for left in reversed(range(_TRIES)):
-                old = await self.attempts.ready(path)
-                insist_replaceable(old, expect)
-                try:
-                    return await self._replace(old, source, mtime_ns)
-                except BaseException as error:
-                    self.view.forget(path)
-                    # Whoever expects nothing in particular may also come second.
-                    again = isinstance(error, Stale) and expect is None and left and source.still()
-                    if not again:
-                        raise
+        self.accept(path, size=source.size)
+        await self.refuse_file_above(path)
+        for left in reversed(range(_TRIES)):
+            try:
+                return await self._write_once(path, source, mtime_ns, expect)
+            except BaseException as error:
+                self.view.forget(path)
+                # Whoever expects nothing in particular may also come second.
+                again = isinstance(error, Stale) and expect is None and left and source.still()
+                if not again:
+                    raise
         raise AssertionError("unreachable")
 
-    async def accept(self, path: RelPath, *, size: int = 0) -> None:
+    async def _write_once(self, path: RelPath, source: Source, mtime_ns: int | None, expect: Expect) -> Entry:
+        async with self.locks.hold(path):
+            old = await self.attempts.ready(path)
+        insist_replaceable(old, expect)
+        wrap = await self._must_wrap(source)
+        small = source.size <= self.settings.chunk_size and not wrap
+        if small and not any(not p.name.transaction for p in (*old.chunks, *old.left_over)):
+            return await self._put_plain(old, source, mtime_ns)
+        if not self.settings.metadata and source.size <= self.settings.chunk_size and _is_bare_or_new(old):
+            return await self._put_one(old, source, mtime_ns)
+        return await self._put_chunks(old, source, mtime_ns, "plain" if small else "chunks")
+
+    def accept(self, path: RelPath, *, size: int = 0) -> None:
         """Raises the error that making a file of this size at `path` would meet, by its name alone."""
         refusal = self._info.names.refusal(path, size=size)
         if refusal is not None:
             raise refusal
-        if not self.settings.metadata:
-            await self._refuse_file_above(path)
 
-    async def _refuse_file_above(self, path: RelPath) -> None:
-        """Without metadata the base knows no object at a parent that is a file in chunks."""
-        for above in ancestors(path):
+    async def refuse_file_above(self, path: RelPath) -> None:
+        """Raises NotADirectory when a parent is a file without metadata: the base knows no object there."""
+        for above in () if self.settings.metadata else ancestors(path):
             found = await self.view.look(above)
             if found.is_file:
                 raise NotADirectory(f"its parent {above!r} is not a directory", path=path)
             if found.exists:
                 return
-
-    async def _replace(self, old: Layout, source: Source, mtime_ns: int | None) -> Entry:
-        wrap = await self._must_wrap(source)
-        small = source.size <= self.settings.chunk_size and not wrap
-        if small and not any(not p.name.transaction for p in (*old.chunks, *old.left_over)):
-            return await self._put_plain(old, source, mtime_ns)
-        return await self._put_chunks(old, source, mtime_ns, "plain" if small else "chunks")
 
     async def _must_wrap(self, source: Source) -> bool:
         """Whether even a small file is kept in chunks, because of the options or of what it says."""
@@ -160,39 +163,53 @@ class ChunkerStorage:
         self.view.remember(Layout(old.path, main, surveyed=False))
         return main
 
+    async def _put_one(self, old: Layout, source: Source, mtime_ns: int | None) -> Entry:
+        """Without metadata: a file of one chunk, put where it stays."""
+        path = old.chunks[0].path if old.chunks else piece_path(self.view, old.path, 0, "")
+        wanted = pin(old.chunks[0].entry if old.chunks else None)
+        entry = await self.base.write(path, source, mtime_ns=mtime_ns, expect=wanted)
+        piece = Piece(path, ChunkName(name_of(old.path), 0), entry)
+        return self.view.remember(Layout(old.path, chunks=(piece,))).entry()
+
     async def _put_chunks(self, old: Layout, source: Source, mtime_ns: int | None, settle: Settle) -> Entry:
+        """A file in chunks. While they travel others may change the file; then this raises Stale."""
         stage = Stage(self.view, self._journal, old, source)
         try:
             staged = await stage.run(self.attempts.take(old.path), settle=settle, mtime_ns=mtime_ns)
             _insist_still(source, old.path)
-            with trio.CancelScope(shield=True):
-                made = await commit(self.view, old, staged, mtime_ns=mtime_ns)
+            async with self.locks.hold(old.path):
+                await self._insist_unchanged(old)
+                made = await self._commit(old, staged, mtime_ns, stage)
         except BaseException as error:
             await self._give_up(stage, error, source)
             raise
-        made = await self._finish(old, made, stage)
         await trio.to_thread.run_sync(self._remember, made, staged)
         return self.view.remember(made).entry()
+
+    async def _insist_unchanged(self, old: Layout) -> None:
+        """Without metadata no object stands for the whole file, so the base cannot check it for us."""
+        if not self.settings.metadata:
+            now = await self.view.look_for_leftovers(old.path)
+            insist(now, old.entry().token if old.exists else ABSENT)
+
+    async def _commit(self, old: Layout, staged: Staged, mtime_ns: int | None, stage: Stage) -> Layout:
+        """Makes the staged version valid and settles it; what fails after the commit is finished later."""
+        replaces = old.metadata.transaction if old.metadata is not None else ""
+        with trio.CancelScope(shield=True):
+            made = await commit(self.view, old, staged, mtime_ns=mtime_ns)
+            stage.committed = True
+            made = await finish(self.view, made, replaces=replaces, careful=old.is_file)
+            await trio.to_thread.run_sync(self._journal.end, stage.noted)
+        return made
 
     async def _give_up(self, stage: Stage, error: BaseException, source: Source) -> None:
         """Removes the chunks of an upload that failed for good; else the next attempt takes them over."""
         moved_on = isinstance(error, Stale) and not source.still()
-        if isinstance(error, PathError) and not isinstance(error, Busy) and not moved_on:
+        for_good = isinstance(error, PathError) and not isinstance(error, Busy) and not moved_on
+        if for_good and not stage.committed:
             await stage.abandon()
         else:
             self.attempts.keep(stage)
-
-    async def _finish(self, old: Layout, made: Layout, stage: Stage) -> Layout:
-        """Settles a version that is valid already. What fails here is finished before the next change."""
-        replaces = old.metadata.transaction if old.metadata is not None else ""
-        with trio.CancelScope(shield=True):
-            try:
-                made = await finish(self.view, made, replaces=replaces, careful=old.is_file)
-            except MountsyncError:
-                self.attempts.keep(stage)
-                raise
-            await trio.to_thread.run_sync(self._journal.end, stage.noted)
-        return made
 
     def _remember(self, made: Layout, staged: Staged) -> None:
         """Keeps the digests of the chunks, so that the next version sends only what changed."""
@@ -266,6 +283,11 @@ class ChunkerStorage:
         await self.base.aclose()
 
 
+def _is_bare_or_new(old: Layout) -> bool:
+    """Whether one chunk may be put directly: nothing but the only chunk of the old version is there."""
+    return not old.left_over and len(old.chunks) <= 1 and not (old.main or old.stale or old.commit)
+
+
 def _insist_still(source: Source, path: RelPath) -> None:
     if not source.still():
         raise Stale("the source changed while it was uploaded", path=path)
@@ -289,12 +311,11 @@ def _info(base: Storage, settings: Settings) -> StorageInfo:
     below, names = base.info, settings.names
     always = not settings.metadata or (settings.hashes_all and settings.hash_name not in below.hashes)
     known = settings.hash_name
-    sure = known is not None and (known in below.hashes or settings.hashes_all)
     return replace(
         below,
         type="chunker",
         identity=f"chunker:{names.text}:{names.start_from}:{settings.metadata}:{below.identity}",
         names=chunker_names(below.names, names, chunk_size=settings.chunk_size, always=always),
         max_size=settings.max_size,
-        hashes=frozenset({known}) if known is not None and sure else frozenset(),
+        hashes=below.hashes if known is None else below.hashes | {known},
     )

@@ -24,7 +24,7 @@ from mountsync.model.entry import Entry
 from mountsync.paths import join, name_of, parent_of
 from mountsync.storage.api import ABSENT
 from mountsync.storage.chunker.layout import COMMIT_WORD, Layout, Piece
-from mountsync.storage.chunker.objects import barrier, pin, relocate, remove
+from mountsync.storage.chunker.objects import barrier, is_there, pin, relocate, remove
 from mountsync.storage.chunker.parallel import run_all
 from mountsync.storage.chunker.stage import Staged, piece_path, remove_pieces
 from mountsync.storage.chunker.view import View
@@ -130,6 +130,7 @@ async def _settle(view: View, layout: Layout, *, careful: bool) -> Layout:
     if careful:
         await barrier(view.base)
     await _insist(view, settled)
+    await _insist_end(view, layout)
     assert layout.metadata is not None
     metadata = replace(layout.metadata, transaction="", settle="")
     if not view.settings.metadata:
@@ -170,6 +171,13 @@ async def _insist(view: View, pieces: tuple[Piece, ...]) -> None:
             raise Stale("another writer changed a chunk while the file was committed", path=piece.path)
 
     await run_all(look, pieces, limit=view.base.info.concurrency)
+
+
+async def _insist_end(view: View, layout: Layout) -> None:
+    """Without metadata nothing tells how many chunks there are: raises Stale when one more is there."""
+    beyond = piece_path(view, layout.path, len(layout.chunks), "")
+    if not view.settings.metadata and await is_there(view.base, beyond):
+        raise Stale("a chunk beyond the last one is there", path=beyond)
 
 
 async def _end_bare(view: View, layout: Layout) -> None:

@@ -79,6 +79,8 @@ class Stage:
         self._appending = trio.Lock()
         self.begun = False
         """Whether there is a record of it."""
+        self.committed = False
+        """Whether its content is the valid version; set by whoever commits it."""
         if self._count > MAX_CHUNKS:
             raise TooLarge(f"a file in chunks has at most {MAX_CHUNKS} of them", path=old.path)
 

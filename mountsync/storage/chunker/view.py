@@ -13,9 +13,9 @@ from typing import Final
 import trio
 from cachetools import LRUCache
 
-from mountsync.errors import NotFound, PathError, Stale
+from mountsync.errors import NotADirectory, NotFound, PathError, Stale
 from mountsync.model.entry import Entry, Kind, Problem, Token
-from mountsync.paths import RelPath, name_of, parent_of
+from mountsync.paths import RelPath, join, name_of, parent_of
 from mountsync.storage.api import Expect, Listed, Storage
 from mountsync.storage.chunker.layout import (
     Layout,
@@ -64,13 +64,15 @@ class View:
         plain = self.settings.metadata or (main is not None and main.kind is not Kind.FILE)
         if plain and not await self._may_be_metadata(path, main):
             return self.remember(Layout(path, main, surveyed=False))
+        if main is None and self._is_tidy(path) and not await self._has_first_chunk(path):
+            return self.remember(Layout(path, surveyed=False))
         return await self.look_around(path)
 
     async def look_around(self, path: RelPath) -> Layout:
         """The file at `path` now, with all that lies beside it: one listing of its folder."""
         try:
             listed = await self._listed(parent_of(path), recursive=False)
-        except NotFound:
+        except (NotFound, NotADirectory):
             return Layout(path)
         found, problems = group(self.settings.names, listed)
         self._note_litter(parent_of(path), found.values())
@@ -85,10 +87,7 @@ class View:
         found = await self.look(path)
         if found.surveyed or (found.main is not None and found.main.kind is not Kind.FILE):
             return found
-        noted = self._litter.get(parent_of(path))
-        if noted is not None and trio.current_time() < noted[0] + _LITTER_SECONDS and path not in noted[1]:
-            return found
-        return await self.look_around(path)
+        return found if self._is_tidy(path) else await self.look_around(path)
 
     async def recall(self, path: RelPath, expect: Expect) -> Layout:
         """The layout for reading: the remembered one where it is still true, else a new look."""
@@ -151,6 +150,18 @@ class View:
     def is_chunk_name(self, path: RelPath) -> bool:
         """Whether an object at `path` would be taken for a chunk."""
         return self.settings.names.parse(name_of(path)) is not None
+
+    def _is_tidy(self, path: RelPath) -> bool:
+        """Whether a listing of the last half minute showed no chunk of the name."""
+        noted = self._litter.get(parent_of(path))
+        return noted is not None and trio.current_time() < noted[0] + _LITTER_SECONDS and path not in noted[1]
+
+    async def _has_first_chunk(self, path: RelPath) -> bool:
+        """Whether the first chunk of a file without metadata is there: then the folder must be listed."""
+        name = self.settings.names.chunk(name_of(path), 0)
+        if self.base.info.names.refusal(RelPath(name)) is not None:
+            return False
+        return await self.base.stat(join(parent_of(path), name)) is not None
 
     async def _may_be_metadata(self, path: RelPath, main: Entry | None) -> bool:
         if main is None or not Pieces(path, main).is_considered():

@@ -1,0 +1,111 @@
+"""Objects that no file uses: chunks of uploads that were never finished, and of files that are gone.
+
+Their age guards those of uploads that are under way, here or elsewhere. It is told by the id of the
+transaction, which holds the second in which it began; objects carry the time of their source and say
+nothing. Where there is no transaction the modification time must do.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from mountsync.formats.chunk_names import transaction_age
+from mountsync.model.entry import Token
+from mountsync.paths import ROOT, RelPath
+from mountsync.storage.chunker.layout import COMMIT_WORD, Layout, Piece
+from mountsync.storage.chunker.objects import remove
+from mountsync.storage.chunker.overlay import ChunkerStorage
+from mountsync.storage.chunker.parallel import run_all
+
+DEFAULT_MINIMUM_AGE: Final = 7 * 86_400.0
+"""Seconds; longer than any upload should take."""
+
+Reason = Literal["temporary", "orphan", "unfinished"]
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """One object that no file uses."""
+
+    path: RelPath
+    """Of the object on the base."""
+    owner: RelPath
+    """The file whose chunk it was or was to be."""
+    size: int
+    reason: Reason
+    """`temporary`: of a transaction; `orphan`: in its final place, without a file; `unfinished`: of an
+    upload of this machine that can be taken up again."""
+    age: float | None
+    """Seconds; None when it cannot be told."""
+    token: Token | None
+
+
+async def find_leftovers(
+    storage: ChunkerStorage, folder: RelPath = ROOT, *, now: float | None = None
+) -> list[Leftover]:
+    """All leftovers below `folder`, by path. `now` is in seconds since 1970. Raises as `list` does."""
+    now = time.time() if now is None else now
+    found: list[Leftover] = []
+    waiting = [folder]
+    while waiting:
+        survey = await storage.survey(waiting.pop(), recursive=False)
+        for layout in survey.layouts.values():
+            found += _leftovers(storage, await storage.view.described(layout), now)
+            if layout.is_directory:
+                waiting.append(layout.path)
+    return sorted(found, key=lambda leftover: leftover.path)
+
+
+async def remove_leftovers(
+    storage: ChunkerStorage, leftovers: Iterable[Leftover], *, minimum_age: float = DEFAULT_MINIMUM_AGE
+) -> list[Leftover]:
+    """Removes those that are at least `minimum_age` seconds old and not `unfinished`; gives them back.
+
+    An object that changed since it was found stays.
+    """
+    old = [leftover for leftover in leftovers if _may_go(leftover, minimum_age)]
+
+    async def one(leftover: Leftover) -> None:
+        await remove(storage.base, leftover.path, leftover.token)
+        storage.view.forget(leftover.owner)
+
+    await run_all(one, old, limit=storage.base.info.concurrency)
+    return old
+
+
+async def sweep(storage: ChunkerStorage, folder: RelPath) -> bool:
+    """Removes old leftovers from a folder in which nothing else is; whether it is empty now."""
+    survey = await storage.survey(folder, recursive=False)
+    if survey.problems or any(layout.exists for layout in survey.layouts.values()):
+        return False
+    now = time.time()
+    found = [left for layout in survey.layouts.values() for left in _leftovers(storage, layout, now)]
+    pieces = sum(len(layout.left_over) for layout in survey.layouts.values())
+    # Orphans have no file and get none: the folder is to go. Temporary ones may be another's upload.
+    safe = [left for left in found if left.reason == "orphan" or _may_go(left, DEFAULT_MINIMUM_AGE)]
+    if len(safe) < pieces:
+        return False
+    await remove_leftovers(storage, safe, minimum_age=0)
+    return True
+
+
+def _may_go(leftover: Leftover, minimum_age: float) -> bool:
+    return leftover.reason != "unfinished" and leftover.age is not None and leftover.age >= minimum_age
+
+
+def _leftovers(storage: ChunkerStorage, layout: Layout, now: float) -> list[Leftover]:
+    """The leftovers beside one file. Control objects of others are none of our business."""
+    ours = [p for p in layout.left_over if p.name.control in (None, COMMIT_WORD)]
+    return [_leftover(storage, layout, piece, now) for piece in ours]
+
+
+def _leftover(storage: ChunkerStorage, layout: Layout, piece: Piece, now: float) -> Leftover:
+    transaction, mtime = piece.name.transaction, piece.entry.mtime_ns
+    age = transaction_age(transaction, now) if transaction else None if mtime is None else now - mtime / 1e9
+    reason: Reason = "temporary" if transaction else "orphan"
+    if (layout.path, transaction) in storage.attempts.transactions:
+        reason = "unfinished"
+    return Leftover(piece.path, layout.path, piece.entry.size, reason, age, piece.entry.token)
