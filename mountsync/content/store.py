@@ -29,8 +29,10 @@ class Store:
 
     def create(self, content_id: int) -> int:
         """A descriptor of a new, empty content file."""
+        fd = self.disk.create(content_name(content_id))
+        # Only now: a sync in another thread would not find the folder before.
         self._new_names.add(f"{content_id & 0xFF:02x}")
-        return self.disk.create(content_name(content_id))
+        return fd
 
     def open(self, content_id: int) -> int:
         """A descriptor of a content file. Raises NotFound."""
