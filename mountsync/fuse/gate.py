@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final
 
 import pyfuse3
 import trio
 
+from mountsync.fuse.handshake import Handshake
+
 _KNOWN: Final = ("3.4.0", "3.4.1", "3.4.2", "3.5.0")
 """Versions of pyfuse3 whose loop was read and looks up its wait function by name each time."""
+_WAIT: Final = "_wait_fuse_readable"
 _TURNS: Final = 64
 """Requests after which other tasks get their turn."""
 _SPIN_S: Final = 0.00006
@@ -29,8 +32,10 @@ _GONE: Final = select.POLLERR | select.POLLHUP | select.POLLNVAL
 class Gate:
     """The place from which requests are read. One per mount."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, handshake: Handshake | None = None) -> None:
         self._fd = fd
+        self._handshake = handshake
+        self._greeted = False
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
         self._line = trio.lowlevel.ParkingLot()
@@ -61,7 +66,20 @@ class Gate:
             self.hand_over()
             raise
 
+    def _greet(self) -> bool:
+        """The first request went through the handshake's socket; whether this is that request."""
+        if self._handshake is None:
+            return False
+        if not self._greeted:
+            self._greeted = True
+            return True
+        self._handshake.finish()
+        self._handshake = None
+        return False
+
     async def _next(self) -> bool:
+        if self._handshake is not None and self._greet():
+            return True
         self._turns += 1
         if self._turns >= _TURNS:
             self._turns = 0
@@ -101,14 +119,18 @@ class Gate:
         return False
 
 
+def is_known() -> bool:
+    """Whether this pyfuse3 can be given another wait; a version that was not read keeps its own."""
+    return pyfuse3.__version__ in _KNOWN and hasattr(pyfuse3, _WAIT)
+
+
 def install(gate: Gate) -> Callable[[], None]:
-    """Lets pyfuse3 wait at the gate; returns what undoes it. An unknown version keeps its own wait."""
-    if pyfuse3.__version__ not in _KNOWN or not hasattr(pyfuse3, "_wait_fuse_readable"):
-        return lambda: None
-    stock: Callable[[], Awaitable[bool]] = pyfuse3._wait_fuse_readable
-    pyfuse3._wait_fuse_readable = gate.wait
+    """Lets pyfuse3 wait at the gate; returns what undoes it."""
+    names = vars(pyfuse3)  # the stubs do not know the name
+    stock = names[_WAIT]
+    names[_WAIT] = gate.wait
 
     def undo() -> None:
-        pyfuse3._wait_fuse_readable = stock  # type: ignore[attr-defined]  # not in the stubs
+        names[_WAIT] = stock
 
     return undo

@@ -13,7 +13,8 @@ import trio
 
 from mountsync.fuse import mountpoint as mounting
 from mountsync.fuse.fetcher import Fetcher
-from mountsync.fuse.gate import Gate, install
+from mountsync.fuse.gate import Gate, install, is_known
+from mountsync.fuse.handshake import Handshake
 from mountsync.fuse.notifier import FuseNotifier
 from mountsync.fuse.operations import MountOperations
 from mountsync.vfs.volume import Volume
@@ -55,18 +56,18 @@ async def serve(
     """
     mountpoint = os.path.abspath(mountpoint)  # noqa: ASYNC240 - asks the disk for nothing but the cwd
     await trio.to_thread.run_sync(mounting.make_ready, mountpoint)
-    fd = await trio.to_thread.run_sync(_mount, mountpoint, options)
-    gate = Gate(fd)
+    link = await trio.to_thread.run_sync(_mount, mountpoint, options)
+    gate = Gate(link.fd, link.handshake)
     operations = MountOperations(
         volume, fetcher, gate, durable_close=options.durable_close, writeback=options.writeback
     )
-    volume.times_by_kernel = options.writeback
-    undo = install(gate)
+    undo = install(gate) if is_known() else _nothing
     try:
-        pyfuse3.init(cast("pyfuse3.Operations", operations), f"/dev/fd/{fd}", set())
+        pyfuse3.init(cast("pyfuse3.Operations", operations), f"/dev/fd/{link.fd}", set())
     except BaseException:
         undo()
-        mounting.unmount(mountpoint, lazy=True)
+        link.close()
+        await trio.to_thread.run_sync(_unmount_lazily, mountpoint)
         raise
     notifier.start()
     try:
@@ -77,14 +78,35 @@ async def serve(
         notifier.stop()
 
 
-def _mount(mountpoint: str, options: Options) -> int:
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """The way to the kernel: the descriptor for libfuse, and the exchange that is to be completed."""
+
+    fd: int
+    handshake: Handshake | None
+
+    def close(self) -> None:
+        if self.handshake is None:
+            os.close(self.fd)
+        else:
+            self.handshake.abandon()
+
+
+def _mount(mountpoint: str, options: Options) -> _Link:
     asked: dict[str, str | None] = {"default_permissions": None, "max_read": str(MAX_READ)}
     if options.allow_other:
         asked["allow_other"] = None
-    fd = mounting.mount(mountpoint, asked, name=options.name, read_only=options.read_only)
+    device = mounting.mount(mountpoint, asked, name=options.name, read_only=options.read_only)
     if options.read_ahead is not None:
         mounting.raise_read_ahead(mountpoint, options.read_ahead)
-    return fd
+    if not is_known():
+        return _Link(device, None)
+    handshake = Handshake(device)
+    return _Link(handshake.fd, handshake)
+
+
+def _nothing() -> None:
+    """Nothing was replaced."""
 
 
 async def _run(mountpoint: str, task_status: trio.TaskStatus[None]) -> None:

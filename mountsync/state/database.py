@@ -2,10 +2,13 @@
 
 Two commit levels. *Ordered*: a transaction that was committed survives the death of the process.
 *Durable*: it survives power loss too; `make_durable` waits for one sync of the write-ahead log that
-covers all commits before the call and is shared by everybody who waits. Measured: an ordered commit
-takes about 12 us, a read about 3 us, so both run on the loop; what lies between two awaits is a
-critical section. Checkpoints, which copy the log into the database, run on a connection of their own
-in a thread.
+covers all commits before the call and is shared by everybody who waits.
+
+An ordered commit is one record in the redo log (see `redo`); SQLite's own commit, which costs several
+times as much, is done for many of them at once by `fold`: when the log is full, when somebody wants
+durability, and by whoever owns the database a moment after a change. All of it runs on the loop; what
+lies between two awaits is a critical section. Checkpoints, which copy SQLite's log into the database,
+run on a connection of their own in a thread.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ from typing import Any, Final
 import apsw
 import trio
 
-from mountsync.errors import NotFound, StateDamaged, StateLocked, StateVersion, from_os_error
+from mountsync.errors import NoSpace, NotFound, StateDamaged, StateLocked, StateVersion, from_os_error
+from mountsync.state.redo import RedoLog, Statement
 
 SCHEMA_VERSION: Final = 1
 APPLICATION_ID: Final = 0x6D6E7473  # "mnts"
@@ -90,15 +94,21 @@ class Database:
     """The state file. Open it only while holding the folder's StateLock."""
 
     def __init__(self, path: str) -> None:
-        """Opens or makes the file. Raises StateVersion or StateDamaged, having changed nothing."""
+        """Opens or makes the file and runs what its redo log holds.
+
+        Raises StateVersion or StateDamaged, having changed nothing.
+        """
         self.path = path
         self._connection = _open(path)
         self._cursor = self._connection.cursor()
-        self.execute = self._cursor.execute
+        self._run = self._cursor.execute
         self.transaction = Transaction(self, soft=False)
         self.soft = Transaction(self, soft=True)
         self._depth = 0
-        self._pending = False
+        self._open_batch = False
+        self._current: list[Statement] = []
+        self._soft: list[Statement] = []
+        self._batch: list[Statement] = []
         self._undo: list[Callable[[], object]] = []
         self._committed = 0
         self._durable = 0
@@ -107,16 +117,44 @@ class Database:
         self._syncing: trio.Event | None = None
         self._connection.set_wal_hook(self._note_log)
         self._log_fd = os.open(path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
+        self._redo = RedoLog(path + "-redo")
+        self._epoch = int(self.setting("redo") or 0)
+        self._run_again()
+
+    def _run_again(self) -> None:
+        """Repeats what a process that died had committed after the last batch."""
+        lost = self._redo.read(self._epoch)
+        self._start_batch()
+        for sql, values in lost:
+            self._run(sql, values)
+        self.fold()
 
     def _note_log(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         self._log_pages = pages
         return apsw.SQLITE_OK
 
+    def execute(self, sql: str, values: tuple[Any, ...] = ()) -> apsw.Cursor:
+        """Runs one statement that changes rows. Outside of a transaction it is one by itself.
+
+        Values are None, int, float, str or bytes: the statement must do the same when it is run again.
+        """
+        if not self._depth:
+            if sql.startswith("SELECT"):
+                return self._run(sql, values)
+            with self.transaction:
+                return self.execute(sql, values)
+        self._current.append((sql, values))
+        return self._run(sql, values)
+
     def enter(self) -> None:
         """Opens a transaction; use `transaction` or `soft` instead."""
-        if self._depth == 0:
-            self.execute("SAVEPOINT latest" if self._pending else "BEGIN IMMEDIATE")
+        if not self._open_batch:
+            self._start_batch()
         self._depth += 1
+
+    def _start_batch(self) -> None:
+        self._run("BEGIN IMMEDIATE")
+        self._open_batch = True
 
     def leave(self, *, failed: bool, soft: bool) -> None:
         """Ends a transaction; use `transaction` or `soft` instead."""
@@ -126,38 +164,70 @@ class Database:
         if failed:
             self._roll_back()
         elif soft:
-            self._keep_open()
+            self._soft += self._current
+            self._current = []
+            self._undo.clear()
         else:
             self.commit()
 
-    def _keep_open(self) -> None:
-        if self._pending:
-            self.execute("RELEASE latest")
-        self._pending = True
-        self._undo.clear()
-
     def commit(self) -> None:
         """Ends the transaction: all of it is ordered from here on. One call is one effect."""
-        self.execute("COMMIT")
-        self._pending = False
+        statements = self._soft + self._current if self._soft else self._current
+        if statements:
+            try:
+                self._redo.append(statements)
+            except BaseException:
+                self._roll_back()
+                raise
+        self._batch += statements
+        self._soft, self._current = [], []
         self._undo.clear()
-        self._committed += 1
+        if self._redo.is_full:
+            self.fold()
 
     @property
     def has_soft(self) -> bool:
         """Whether a soft transaction waits to be committed."""
-        return self._pending and self._depth == 0
+        return bool(self._soft)
 
     def commit_soft(self) -> None:
         """Commits what soft transactions left open; does nothing when there is nothing."""
-        if self.has_soft:
+        if self._soft and not self._depth:
             self.commit()
 
+    def fold(self) -> None:
+        """Commits all that is in the redo log, and what is soft, to the database itself.
+
+        Raises NoSpace when the disk is full; everything stays as it was, in the redo log.
+        """
+        if not self._open_batch or self._depth:
+            return
+        try:
+            self._run("INSERT OR REPLACE INTO setting VALUES ('redo', ?)", (self._epoch + 1,))
+            self._run("COMMIT")
+        except (apsw.FullError, apsw.IOError) as error:
+            self._rebuild_batch()
+            raise NoSpace(f"the state cannot be written ({error})", path=self.path) from error
+        self._open_batch = False
+        self._epoch += 1
+        self._batch, self._soft = [], []
+        self._committed += 1
+        self._redo.begin(self._epoch)
+
     def _roll_back(self) -> None:
-        self.execute("ROLLBACK TO latest; RELEASE latest" if self._pending else "ROLLBACK")
+        """Undoes the transaction that failed: the batch is run again without it."""
+        self._current = []
+        self._rebuild_batch()
         undo, self._undo = self._undo, []
         for step in reversed(undo):
             step()
+
+    def _rebuild_batch(self) -> None:
+        if self._connection.in_transaction:
+            self._run("ROLLBACK")
+        self._start_batch()
+        for sql, values in self._batch + self._soft:
+            self._run(sql, values)
 
     def on_rollback(self, step: Callable[[], object]) -> None:
         """Calls `step` when the open transaction is rolled back: it mends what memory holds of it."""
@@ -166,12 +236,12 @@ class Database:
     def row(self, sql: str, values: tuple[Any, ...] = ()) -> Row | None:
         """The first row, or None."""
         # The statement is run to its end: one that is left open would keep the log from being reset.
-        found = self.execute(sql, values).fetchall()
+        found = self._run(sql, values).fetchall()
         return found[0] if found else None
 
     def rows(self, sql: str, values: tuple[Any, ...] = ()) -> list[Row]:
         """All rows."""
-        return self.execute(sql, values).fetchall()
+        return self._run(sql, values).fetchall()
 
     def value(self, sql: str, values: tuple[Any, ...] = ()) -> Any:
         """The first column of the first row, or None."""
@@ -193,7 +263,7 @@ class Database:
 
     async def make_durable(self) -> None:
         """Returns when all that was committed before the call is safe from power loss."""
-        self.commit_soft()
+        self.fold()
         wanted = self._committed
         while self._durable < wanted:
             if self._syncing is not None:
@@ -227,16 +297,27 @@ class Database:
         return self._log_pages >= CHECKPOINT_PAGES
 
     async def checkpoint(self) -> None:
-        """Copies the log into the database, in a thread, while work goes on."""
+        """Copies SQLite's log into the database, in a thread, while work goes on."""
+        self.fold()
         await trio.to_thread.run_sync(_checkpoint, self.path)
         self._log_pages = 0
 
     def close(self) -> None:
         """Closes the file; everything committed is durable when this returns."""
-        self.commit_soft()
+        self.fold()
         self._connection.pragma("synchronous", "FULL")
         self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        self._close_all()
+
+    def abandon(self) -> None:
+        """Leaves everything as the death of the process would; for tests of recovery."""
+        if self._connection.in_transaction:
+            self._run("ROLLBACK")
+        self._close_all()
+
+    def _close_all(self) -> None:
         os.close(self._log_fd)
+        self._redo.close()
         self._connection.close()
 
 

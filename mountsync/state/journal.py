@@ -111,6 +111,27 @@ class Journal:
             (not_before_ns, problem, node_id, version),
         )
 
+    def rest(self, node_id: int, version: int, not_before_ns: int) -> None:
+        """Lets a row wait without blaming it, unless the node changed meanwhile or waits longer already."""
+        self._db.execute(
+            "UPDATE journal SET not_before_ns = max(not_before_ns, ?) WHERE node = ? AND version = ?",
+            (not_before_ns, node_id, version),
+        )
+
+    def agreed_until(self, node_id: int, since_ns: int) -> None:
+        """Records that what changed before that time was agreed; the node changed again since."""
+        self._db.execute(
+            "UPDATE journal SET since_ns = min(changed_ns, max(since_ns, ?)) WHERE node = ?",
+            (since_ns, node_id),
+        )
+
+    def has_due(self, since_ns: int, now_ns: int) -> bool:
+        """Whether a change that began at `since_ns` or before could be sent now and was not agreed yet."""
+        found = self._db.row(
+            "SELECT 1 FROM journal WHERE since_ns <= ? AND not_before_ns <= ? LIMIT 1", (since_ns, now_ns)
+        )
+        return found is not None
+
     def hurry(self) -> None:
         """Lets every waiting row be tried at once: the remote is back, or a person asked. Commits."""
         with self._db.transaction:

@@ -108,3 +108,12 @@ CREATE TABLE digest (
 CREATE TABLE pin (
     node INTEGER PRIMARY KEY
 ) STRICT;
+
+-- What belongs to a node goes with it.
+CREATE TRIGGER node_gone AFTER DELETE ON node BEGIN
+    DELETE FROM blob WHERE node = old.id;
+    DELETE FROM present WHERE node = old.id;
+    DELETE FROM unsynced WHERE node = old.id;
+    DELETE FROM xattr WHERE node = old.id;
+    DELETE FROM pin WHERE node = old.id;
+END;

@@ -268,10 +268,7 @@ class Tree:
         node.prepared = None
 
     def remove(self, node_id: int) -> None:
-        """Deletes a node with its blob, ranges and attributes; its names must be gone."""
-        for table in ("blob", "present", "xattr"):
-            self._db.execute(f"DELETE FROM {table} WHERE node = ?", (node_id,))
-        self._db.execute("DELETE FROM pin WHERE node = ?", (node_id,))
+        """Deletes a node with its blob, ranges and attributes (by a trigger); its names must be gone."""
         self._db.execute("DELETE FROM node WHERE id = ?", (node_id,))
         self._nodes.pop(node_id, None)
 
