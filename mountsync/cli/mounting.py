@@ -191,7 +191,9 @@ def _relay_failure(log: Path, began: int) -> None:
 
 def _serve(settings: MountSettings) -> int:
     from mountsync import mount as mounting  # noqa: PLC0415 - the heaviest import there is
+    from mountsync import telemetry  # noqa: PLC0415
 
+    telemetry.configure(level=settings.log_level, form=settings.log_format, file=settings.log_file)
     mounting.run(settings)
     return 0
 

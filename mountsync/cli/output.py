@@ -61,11 +61,18 @@ def status_lines(status: Status, now: float | None = None) -> list[str]:
     now = time.time() if now is None else now
     where = f" on {printable(status.mountpoint)}" if status.mountpoint else ""
     reason = f": {printable(status.reason)}" if status.reason else ""
-    lines = [f"{printable(status.remote)}{where}", f"  {_SAYINGS.get(status.state, status.state)}{reason}"]
+    lines = [f"{printable(status.remote)}{where}", f"  {_saying(status)}{reason}"]
     lines += _work_lines(status)
     lines += [f"  conflict: {printable(each.path)} ({printable(each.reason)})" for each in status.conflicts]
     lines += [f"  problem: {printable(each.path)}: {printable(each.reason)}" for each in status.problems]
     return lines + _rest_lines(status, now)
+
+
+def _saying(status: Status) -> str:
+    at_rest = status.state in (SessionState.WATCHING.value, SessionState.SETTLED.value)
+    if at_rest and (status.pending or status.conflicts or status.problems):
+        return "watching"
+    return _SAYINGS.get(status.state, status.state)
 
 
 def _work_lines(status: Status) -> list[str]:
