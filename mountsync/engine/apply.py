@@ -15,7 +15,7 @@ import trio
 
 from mountsync.engine.replica import Replica
 from mountsync.engine.transfers import MeteredSource, Transfers
-from mountsync.errors import MountsyncError, PathError, Unreachable
+from mountsync.errors import Busy, MountsyncError, PathError, Stale, Unreachable, printable
 from mountsync.model.entry import Digest, Entry, Kind
 from mountsync.model.plan import (
     Action,
@@ -98,7 +98,7 @@ class Executor:
     lanes: Lanes
     transfers: Transfers
     hash_body: Hash
-    _broken: list[tuple[Side, RelPath]] = field(default_factory=list)
+    _broken: list[tuple[Side, RelPath, MountsyncError]] = field(default_factory=list)
     _offline: MountsyncError | None = None
 
     async def run(self, plan: Plan) -> None:
@@ -153,14 +153,16 @@ class Executor:
         if self._offline is not None:
             raise Unreachable(self._offline.reason, path=path_of(action))
         path = path_of(action)
-        if any(where is side and is_within(path, bad) for where, bad in self._broken):
-            raise PathError("something that this depends on failed first", path=path)
+        for where, bad, error in self._broken:
+            if where is side and is_within(path, bad):
+                kind = Busy if error.transient or isinstance(error, Stale) else PathError
+                raise kind(f"it depends on {printable(bad)}, which failed: {error.reason}", path=path)
 
     def _note_failure(self, side: Side, action: Action, error: MountsyncError) -> None:
         if isinstance(error, Unreachable):
             self._offline = error
         if isinstance(action, MakeDirectory | Move | Delete):
-            self._broken.append((side, path_of(action)))
+            self._broken.append((side, path_of(action), error))
         self.recorder.failed(side, action, error)
 
     async def _act(self, side: Side, action: Action) -> Entry | None:

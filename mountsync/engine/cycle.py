@@ -114,6 +114,7 @@ class MountCycles:
             await executor.run(plan)
         except MountsyncError as error:
             # Only the barrier raises: nothing of this cycle may be written down, all of it is seen again.
+            recorder.give_up(error)
             return Outcome(failures=[Failure(Side.B, RelPath(""), error)])
         recorder.commit()
         return Outcome(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
 import trio
 
 from mountsync.engine.apply import LARGE
@@ -15,11 +16,14 @@ from mountsync.engine.condition import Condition
 from mountsync.engine.cycle import MountCycles, Outcome
 from mountsync.engine.ledger import Claim, Ledger
 from mountsync.engine.observe import Seen
-from mountsync.engine.scope import ScopeBuilder
+from mountsync.engine.scope import Scope, ScopeBuilder
+from mountsync.engine.settle import wait_before_retry
 from mountsync.paths import RelPath
 from mountsync.state.journal import JournalRow
-from mountsync.state.tree import NodeId
+from mountsync.state.tree import ROOT_ID, NodeId
 from mountsync.vfs.volume import Volume
+
+_log = structlog.get_logger(__name__)
 
 _BATCH: Final = 128
 """Small changes in one cycle: many enough to share a barrier, few enough to plan in a millisecond or so."""
@@ -27,6 +31,8 @@ _CYCLES: Final = 3
 """Cycles of small changes that run at once: one transfers while another waits for its barrier."""
 _RESTLESS_NS: Final = 60_000_000_000
 """A file that is written all the time is uploaded this long after its first change."""
+_NEVER_NS: Final = 1 << 62
+_LOOK_AGAIN_NS: Final = 1_000_000_000
 _STALE_LIMIT: Final = 3
 """After so many attempts that met a moving file, a copy of it is uploaded."""
 
@@ -66,14 +72,23 @@ class Dispatcher:
         self._bell = Bell()
         self._room = {False: _CYCLES, True: transfers}
         self._moving: Counter[NodeId] = Counter()
+        self._suspects: set[NodeId] = set()
+        """Nodes that were in a cycle that ended by a bug: each is tried alone."""
+        self._wakes_ns = _NEVER_NS
         self.hurried = 0
         """How many people wait: then what changed is due at once."""
-        volume.journal.on_note = self._bell.ring
+        volume.journal.on_note = self._noted
         ledger.on_release = self._bell.ring
 
     def ring(self) -> None:
         """Looks for due rows soon."""
         self._bell.ring()
+
+    def _noted(self) -> None:
+        """A change was noted: whoever sleeps longer than it has to rest is woken."""
+        if self._wakes_ns > self._volume.clock() + self._delay_ns:
+            self._wakes_ns = 0
+            self._bell.ring()
 
     async def run(self) -> None:
         """Starts cycles as rows become due; for ever."""
@@ -85,13 +100,13 @@ class Dispatcher:
     async def _wait(self) -> None:
         due = self._volume.journal.next_due_ns(self._delay_ns, self._delays.restless_ns)
         if due is None:
+            self._wakes_ns = _NEVER_NS
             await self._bell.wait()
             return
-        rest = (due - self._volume.clock()) / 1e9
-        if rest > 0:
-            await self._bell.wait_at_most(rest)
-        else:
-            await self._bell.wait_at_most(1.0)  # all that is due is being worked on, or rests on disk
+        now = self._volume.clock()
+        # What is due already is being worked on by others, or in their way; they ring when they are done.
+        self._wakes_ns = due if due > now else now + _LOOK_AGAIN_NS
+        await self._bell.wait_at_most((self._wakes_ns - now) / 1e9)
 
     @property
     def _delay_ns(self) -> int:
@@ -101,16 +116,32 @@ class Dispatcher:
         now = self._volume.clock()
         rows = self._volume.journal.due(now - self._delay_ns, now - self._delays.restless_ns, now, 4 * _BATCH)
         ready = [row for row in rows if self._is_ready(row, now)]
-        large = [row for row in ready if self._size(row) > LARGE]
-        small = [row for row in ready if self._size(row) <= LARGE]
-        for row in large:
-            self._start([row], large=True)
+        alone = [row for row in ready if row.node in self._suspects]
+        rest = [row for row in ready if row.node not in self._suspects]
+        small = [row for row in rest if self._size(row) <= LARGE]
         for first in range(0, len(small), _BATCH):
             self._start(small[first : first + _BATCH], large=False)
+        for row in alone:
+            self._start([row], large=self._size(row) > LARGE)
+        for row in rest:
+            if self._size(row) > LARGE and not self._waits_for_folder(row.node):
+                self._start([row], large=True)
 
     def _size(self, row: JournalRow) -> int:
         node = self._volume.tree.find(row.node)
         return node.size if node is not None and node.is_file else 0
+
+    def _waits_for_folder(self, node: NodeId) -> bool:
+        """Whether a directory above has changes of its own: those go first, in a cycle that is soon over."""
+        above = self._volume.tree.names(node)
+        while above and above[0][0] != ROOT_ID:
+            folder = above[0][0]
+            row = self._volume.journal.find(folder)
+            if row is not None and row.problem is None:
+                self._start([row], large=False)
+                return True
+            above = self._volume.tree.names(folder)
+        return False
 
     def _is_ready(self, row: JournalRow, now: int) -> bool:
         busy = not row.ready or self._volume.is_busy(row.node)
@@ -125,30 +156,54 @@ class Dispatcher:
     def _start(self, rows: Sequence[JournalRow], *, large: bool) -> None:
         if self._room[large] <= 0:
             return
-        builder = self._make_builder()
-        builder.add_nodes(row.node for row in rows)
-        claim = self._ledger.claim(builder.places, builder.folders, builder.shifted)
-        if claim is not None:
+        try:
+            taken = self._take(rows)
+        except Exception as error:  # noqa: BLE001 - a bug about these files must not end the mount
+            self._met_bug(rows, error)
+            return
+        if taken is not None:
             self._room[large] -= 1
-            self._nursery.start_soon(self._run_claimed, builder, claim, rows, large)
+            self._nursery.start_soon(self._run_claimed, *taken, rows, large)
         elif len(rows) > 1:
             # One of them is in another's way; the others need not wait.
             middle = len(rows) // 2
             self._start(rows[:middle], large=large)
             self._start(rows[middle:], large=large)
 
-    async def _run_claimed(
-        self,
-        builder: ScopeBuilder,
-        claim: Claim,
-        rows: Sequence[JournalRow],
-        large: bool,
-    ) -> None:
+    def _take(self, rows: Sequence[JournalRow]) -> tuple[Scope, Claim] | None:
+        """The scope of these rows, claimed and looked at in one step; None when another is in the way."""
+        builder = self._make_builder()
+        builder.add_nodes(row.node for row in rows)
+        claim = self._ledger.claim(builder.places, builder.folders, builder.shifted)
+        if claim is None:
+            return None
         try:
-            await self._run(builder, claim, confirmed=False, nodes=[row.node for row in rows])
+            return builder.build(), claim
+        except BaseException:
+            self._ledger.release(claim)
+            raise
+
+    async def _run_claimed(self, scope: Scope, claim: Claim, rows: Sequence[JournalRow], large: bool) -> None:
+        try:
+            await self._run(scope, claim, confirmed=False, nodes=[row.node for row in rows])
+            self._suspects.difference_update(row.node for row in rows)
+        except Exception as error:  # noqa: BLE001 - a bug about these files must not end the mount
+            self._met_bug(rows, error)
         finally:
             self._room[large] += 1
             self._bell.ring()
+
+    def _met_bug(self, rows: Sequence[JournalRow], error: Exception) -> None:
+        """Logs it and lets the rows wait, each to be tried alone from now on."""
+        _log.error("internal error", exc_info=error)
+        now = self._volume.clock()
+        self._suspects.update(row.node for row in rows)
+        problem = f"internal error: {type(error).__name__}: {error}"
+        with self._volume.database.transaction:
+            for row in rows:
+                # A single row waits by itself; one of many may only have been in bad company.
+                wait = wait_before_retry(row.attempts + 3, transient=True) if len(rows) == 1 else 1.0
+                self._volume.journal.postpone(row.node, row.version, now + int(wait * 1e9), problem)
 
     async def observe(self, seen: Seen, moves: Iterable[tuple[RelPath, RelPath]], *, confirmed: bool) -> bool:
         """A cycle about what was seen on the remote; False when another cycle is in the way."""
@@ -157,17 +212,20 @@ class Dispatcher:
         claim = self._ledger.claim(builder.places, builder.folders, builder.shifted)
         if claim is None:
             return False
-        await self._run(builder, claim, confirmed=confirmed, nodes=())
+        try:
+            scope = builder.build()
+        except BaseException:
+            self._ledger.release(claim)
+            raise
+        await self._run(scope, claim, confirmed=confirmed, nodes=())
         return True
 
-    async def _run(
-        self, builder: ScopeBuilder, claim: Claim, *, confirmed: bool, nodes: Iterable[NodeId]
-    ) -> None:
+    async def _run(self, scope: Scope, claim: Claim, *, confirmed: bool, nodes: Iterable[NodeId]) -> None:
         restless = frozenset(node for node in nodes if self._moving[node] >= _STALE_LIMIT)
         self._condition.cycles += 1
         self._condition.changed()
         try:
-            outcome = await self._cycles.run(builder.build(), confirmed=confirmed, restless=restless)
+            outcome = await self._cycles.run(scope, confirmed=confirmed, restless=restless)
         finally:
             self._ledger.release(claim)
             self._condition.cycles -= 1

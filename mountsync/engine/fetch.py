@@ -6,10 +6,11 @@ seconds at most when the remote does not answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
 import trio
 
 from mountsync.content.ranges import Range
@@ -22,9 +23,11 @@ from mountsync.model.entry import Entry
 from mountsync.paths import RelPath, from_bytes
 from mountsync.state.base import Base
 from mountsync.state.tree import Node, NodeId, Place
+from mountsync.storage.sources import BytesSource
 from mountsync.vfs.adopt import Adopter
 from mountsync.vfs.volume import Volume
 
+_log = structlog.get_logger(__name__)
 _PATIENCE_S: Final = 10.0
 """How long a reader waits for the next piece before the remote counts as out of reach."""
 _FIRST_WINDOW: Final = 1 << 20
@@ -34,6 +37,7 @@ _FLIGHT: Final = 4 << 20
 _WHOLE: Final = 2 << 20
 """Files up to this size are fetched whole at the first read."""
 _REMEMBERED: Final = 256
+_WRONG_DIGEST: Final = "the remote's content does not have the digest that it should have"
 
 
 @dataclass(slots=True)
@@ -95,9 +99,11 @@ class Fetcher:
         except MountsyncError as error:
             self._note(error, self._observer.remote_path(node_id) or RelPath(""))
             flight.error = error
+        except Exception as error:  # noqa: BLE001 - a bug about a folder must not end the mount
+            flight.error = _bug(error)
         finally:
             del self._listings[node_id]
-            flight.done.set()
+            flight.end()
 
     async def content(self, node_id: NodeId, start: int, stop: int) -> None:
         """Returns when the bytes `[start, stop)` of a file are here.
@@ -154,16 +160,24 @@ class Fetcher:
         try:
             path, entry = self._remote_version(node)
             with self._transfers.begin(path, "down", stop - start) as running:
-                await self._read(node, path, entry, start, stop, running)
-            if node.place == Place.FILE:
+                if node.size <= _WHOLE:
+                    await self._fetch_whole(node, path, entry, running)
+                else:
+                    await self._fetch_range(node, path, entry, (start, stop), running)
+            if node.place == Place.FILE and node.size > _WHOLE:
                 await self._verify(node, path, entry)
+        except NotFound as error:
+            self._note(error, path)
+            flight.error = Stale("the remote does not have it any more", path=path)
         except MountsyncError as error:
             self._note(error, path)
             flight.error = error
+        except Exception as error:  # noqa: BLE001 - a bug about a file must not end the mount
+            flight.error = _bug(error)
         finally:
             self._volume.let_go(node)
             del self._flights[(node.id, key)]
-            flight.done.set()
+            flight.end()
 
     def _remote_version(self, node: Node) -> tuple[RelPath, Entry]:
         for row in self._base.of_node(node.id):
@@ -172,24 +186,54 @@ class Fetcher:
                 return from_bytes(raw), row.remote
         raise Stale("this version of the file is not on the remote any more")
 
-    async def _read(
-        self, node: Node, path: RelPath, entry: Entry, start: int, stop: int, running: Running
+    async def _fetch_whole(self, node: Node, path: RelPath, entry: Entry, running: Running) -> None:
+        """A file of some size that fits in memory: nothing of it is shown before all of it was checked."""
+        generation = node.generation
+        pieces: list[bytes] = []
+
+        async def keep(_offset: int, block: bytes) -> None:
+            pieces.append(block)
+
+        await self._read(path, entry, (0, node.size), running, keep)
+        data = b"".join(pieces)
+        if entry.digest is not None and await digest_of(BytesSource(data)) != entry.digest:
+            raise Corrupt(_WRONG_DIGEST, path=path)
+        await self._volume.fill(node.id, 0, data, generation=generation)
+
+    async def _fetch_range(
+        self, node: Node, path: RelPath, entry: Entry, wanted: Range, running: Running
     ) -> None:
         generation = node.generation
-        offset = start
+
+        async def fill(offset: int, block: bytes) -> None:
+            await self._volume.fill(node.id, offset, block, generation=generation)
+
+        await self._read(path, entry, wanted, running, fill)
+
+    async def _read(
+        self,
+        path: RelPath,
+        entry: Entry,
+        wanted: Range,
+        running: Running,
+        take: Callable[[int, bytes], Awaitable[None]],
+    ) -> None:
+        """Hands the bytes over piece by piece. Raises Corrupt when they are fewer or more than asked for."""
+        offset, stop = wanted
         with trio.CancelScope(deadline=trio.current_time() + _PATIENCE_S) as patience:
-            async with self._remote.storage.read(path, start, stop - start, expect=entry.token) as blocks:
+            async with self._remote.storage.read(path, offset, stop - offset, expect=entry.token) as blocks:
                 async for block in blocks:
-                    patience.deadline = trio.current_time() + _PATIENCE_S
-                    await self._volume.fill(node.id, offset, block, generation=generation)
+                    patience.deadline = float("inf")  # the local disk or a bandwidth limit is no fault of it
+                    if offset + len(block) > stop:
+                        raise Corrupt("the remote gave more bytes than it was asked for", path=path)
+                    await take(offset, block)
                     offset += len(block)
-                    patience.deadline = float("inf")  # a bandwidth limit is no fault of the remote
                     await running.passed(len(block))
                     patience.deadline = trio.current_time() + _PATIENCE_S
         if patience.cancelled_caught:
             raise Unreachable("the remote stopped answering", path=path)
         if offset < stop:
-            raise Corrupt(f"the remote gave {offset - start} of {stop - start} bytes", path=path)
+            raise Corrupt(f"the remote gave {stop - offset} bytes less than its size", path=path)
 
     async def _verify(self, node: Node, path: RelPath, entry: Entry) -> None:
         """A file that is complete now must have the digest that is known of it."""
@@ -204,7 +248,7 @@ class Fetcher:
             return
         for row in self._base.of_node(node.id):  # a fresh, cold node takes the place of the bad bytes
             self._adopter.plant(row.parent, row.name, row.remote, instead_of=node.id)
-        raise Corrupt("the remote's content does not have the digest that it should have", path=path)
+        raise Corrupt(_WRONG_DIGEST, path=path)
 
     def _fail_early(self) -> None:
         error = self._refuse()
@@ -218,15 +262,25 @@ class Fetcher:
             self._on_stale(path)
 
 
+def _bug(error: Exception) -> MountsyncError:
+    """An error that should not exist: it is logged, and whoever asked gets EIO."""
+    _log.error("internal error", exc_info=error)
+    return MountsyncError(f"internal error: {type(error).__name__}: {error}")
+
+
 class _Flight:
     """Something that is being fetched."""
 
     def __init__(self) -> None:
-        self.done = trio.Event()
+        self._done = trio.Event()
         self.error: MountsyncError | None = None
+
+    def end(self) -> None:
+        """Nothing more comes; wakes whoever waits."""
+        self._done.set()
 
     async def landed(self) -> None:
         """Returns when it is here; raises what went wrong."""
-        await self.done.wait()
+        await self._done.wait()
         if self.error is not None:
             raise type(self.error)(self.error.reason, path=self.error.path)

@@ -15,7 +15,7 @@ import trio
 from mountsync.engine.ledger import Ledger, Observation
 from mountsync.engine.scope import Place
 from mountsync.engine.storage_replica import StorageReplica
-from mountsync.errors import NotADirectory, NotFound
+from mountsync.errors import MountsyncError, NotADirectory, NotFound, Stale
 from mountsync.model.entry import DIRECTORY, Entry, Kind, Problem
 from mountsync.paths import ROOT, RelPath, from_bytes, is_within, join, name_of, parent_of, to_bytes
 from mountsync.state.base import Base, BaseRow
@@ -115,10 +115,19 @@ class Observer:
     async def _plant(self, node: NodeId, found: Sequence[Listed]) -> None:
         entries = []
         for path, entry in found:
-            if isinstance(entry, Problem):
-                continue
-            entries.append((to_bytes(name_of(path)), await self._remote.complete(path, entry)))
-        self._adopter.plant_many(node, entries)
+            whole = None if isinstance(entry, Problem) else await self._complete(path, entry)
+            if whole is not None:
+                entries.append((to_bytes(name_of(path)), whole))
+        directory = self._tree.find(node)
+        if directory is not None and not directory.listed:  # else it may have been changed here since
+            self._adopter.plant_many(node, entries)
+
+    async def _complete(self, path: RelPath, entry: Entry) -> Entry | None:
+        """The entry with its link's target; None when it is another object by now: a later look sees it."""
+        try:
+            return await self._remote.complete(path, entry)
+        except (NotFound, Stale):
+            return None
 
     def remote_path(self, node: NodeId) -> RelPath | None:
         """Where the remote has a directory; None when it does not have it."""
@@ -153,9 +162,11 @@ class Observer:
         if isinstance(entry, Problem):
             look.problems[path] = entry
             return
-        row = self._base.find(*place)
-        if differs(row, entry) and observation.holds_for(place):
-            look.changed[path] = await self._remote.complete(path, entry)
+        if not differs(self._base.find(*place), entry):
+            return
+        whole = await self._complete(path, entry)
+        if whole is not None and observation.holds_for(place):
+            look.changed[path] = whole
 
     def folder_id(self, path: RelPath) -> NodeId | None:
         """The id of a directory of the remote, None when the base does not know it."""
@@ -175,7 +186,13 @@ class Observer:
             last = rows[-1][0], rows[-1][1]
             gone += [(row[0], row[1]) for row in rows if hash((row[0], row[1])) not in seen]
             await trio.lowlevel.checkpoint()
-        paths = [path for place in gone if (path := self._gone_path(place, observation, look)) is not None]
+        paths = []
+        for count, place in enumerate(gone):
+            path = self._gone_path(place, observation, look)
+            if path is not None:
+                paths.append(path)
+            if count % _SLICE == 0:
+                await trio.lowlevel.checkpoint()
         known = set(paths)
         return [path for path in paths if not _has_ancestor_in(path, known)]
 
@@ -191,15 +208,23 @@ class Observer:
     async def _confirm(self, paths: Sequence[RelPath], observation: Observation) -> Seen:
         """Asks for each path by name; gives those that differ from the base."""
         found: Seen = {}
+        failures: list[MountsyncError] = []
         waiting = iter(paths)
 
         async def ask() -> None:
             for path in waiting:
-                await self._ask(path, observation, found)
+                if failures:
+                    return
+                try:
+                    await self._ask(path, observation, found)
+                except MountsyncError as error:
+                    failures.append(error)
 
         async with trio.open_nursery() as nursery:
             for _ in range(min(_ASKERS, len(paths))):
                 nursery.start_soon(ask)
+        if failures:
+            raise failures[0]
         return found
 
     async def _ask(self, path: RelPath, observation: Observation, found: Seen) -> None:
@@ -238,7 +263,10 @@ class _Walk:
             if isinstance(entry, Problem):
                 self._look.problems[path] = entry
                 continue
-            folder = self._folder(parent_of(path))
+            above = parent_of(path)
+            if fresh and above not in self._folders:
+                await self._fill_all(fresh)  # the directory may be among them
+            folder = self._folder(above)
             if folder is None:
                 self._look.below_new[path] = entry
                 continue
@@ -248,16 +276,20 @@ class _Walk:
                 await self._compare(path, entry, place)
             else:
                 fresh.setdefault(folder.node, []).append((path, entry))
-        for node, found in fresh.items():
-            await self._fill(node, found)
+        await self._fill_all(fresh)
+
+    async def _fill_all(self, fresh: dict[NodeId, list[Listed]]) -> None:
+        while fresh:
+            await self._fill(*fresh.popitem())
 
     async def _fill(self, node: NodeId, found: Sequence[Listed]) -> None:
         # Known rows of a directory that is not fully listed are compared like all others.
-        known = {row.name: row for row in self._observer._base.children(node)}
-        new = [item for item in found if to_bytes(name_of(item[0])) not in known]
+        find = self._observer._base.find
+        names = [to_bytes(name_of(path)) for path, _ in found]
+        known = {name for name in names if find(node, name) is not None}
+        new = [item for item, name in zip(found, names, strict=True) if name not in known]
         await self._observer._plant(node, new)
-        for path, entry in found:
-            name = to_bytes(name_of(path))
+        for (path, entry), name in zip(found, names, strict=True):
             if name in known and isinstance(entry, Entry):
                 await self._compare(path, entry, (node, name))
 

@@ -179,6 +179,8 @@ class ScopeBuilder:
         if entry is None or entry.kind is not Kind.DIRECTORY:
             for below in self._base.children(row.node):
                 self._observe((below.parent, below.name), None)
+            for name, _ in self._tree.child_names(row.node):
+                self._add_place((row.node, name))  # what is new here keeps the directory
 
     def _remote_place(self, path: RelPath) -> Place | None:
         raw = path.encode("utf-8", "surrogateescape")

@@ -33,6 +33,10 @@ _PROBE_S: Final = (1.0, 30.0)
 _PROBE_PATIENCE_S: Final = 20.0
 _BATCH: Final = 100
 """Observed paths in one cycle."""
+_TURNS: Final = 20
+"""How often an observation waits for cycles that work on the same places."""
+_BUG_REST_S: Final = 30.0
+"""After an error that should not exist, the same is not tried again for so long."""
 _HINTS_REST_S: Final = 0.05
 """Hints are gathered for so long before they are looked into."""
 
@@ -104,6 +108,8 @@ class Session:
         """A person said that mass deletes are meant: valid for the next scan."""
         self.conflicts: dict[RelPath, Conflict] = {}
         self.problems: dict[RelPath, MountsyncError] = {}
+        self._unseen: dict[RelPath, MountsyncError] = {}
+        """Those of them that the last look at the whole remote met."""
         self.last_cycle: CycleStatus | None = None
         self.watching: str | None = None
         """Why changes of the remote are not heard at once, None while they are."""
@@ -173,7 +179,11 @@ class Session:
         except MountsyncError as error:
             self._stay_away(error)
             return False
-        if not entries and self._base.count() > 1 and not self.confirmed:
+        except Exception as error:  # noqa: BLE001 - a bug in a storage must not end the mount
+            _log.error("internal error", exc_info=error)
+            self._stay_away(Unreachable(f"internal error: {type(error).__name__}: {error}"))
+            return False
+        if not entries and self._looks_emptied():
             self._halt_emptied()
             return False
         self._back()
@@ -185,6 +195,10 @@ class Session:
             self._remote.replace(await self._opener())
             self._opener = None
             self._watch_bell.ring()
+
+    def _looks_emptied(self) -> bool:
+        """Whether more than one thing that the remote held is still shown here."""
+        return not self.confirmed and self._base.count_shown() > 1
 
     async def _root_entries(self) -> int:
         count = 0
@@ -223,27 +237,42 @@ class Session:
 
     # From the remote
 
-    async def scan(self) -> None:
-        """Looks at the whole remote now and applies what changed. Raises Unreachable or Halted."""
+    async def scan(self) -> bool:
+        """Looks at the whole remote now and applies what changed; tells whether there was anything.
+
+        Raises Unreachable or Halted.
+        """
         async with self._scanning:
             self.condition.refuse_if_halted()
             self.condition.scanning += 1
             self.condition.changed()
             try:
                 look = await self._observer.scan()
-                if not look.entries and not look.problems and self._base.count() > 1 and not self.confirmed:
+                if not look.entries and not look.problems and self._looks_emptied():
                     self._halt_emptied()
                     self.condition.refuse_if_halted()
                 await self._take(look)
                 self._note_problems(look)
                 self.confirmed = False
+                return bool(look.changed)
             finally:
                 self.condition.scanning -= 1
                 self.condition.changed()
 
     def _note_problems(self, look: Look) -> None:
+        """What this look could not see; what an earlier one could not see and this one could is forgotten."""
+        before, self._unseen = self._unseen, {}
         for path, problem in look.problems.items():
-            self._fail(path, MountsyncError(problem.reason, path=path))
+            known = before.pop(path, None)
+            if known is not None and known.reason == problem.reason:
+                self._unseen[path] = self.problems[path] = known
+            else:
+                self._unseen[path] = MountsyncError(problem.reason, path=path)
+                self._fail(path, self._unseen[path])
+        for path, error in before.items():
+            if self.problems.get(path) is error:
+                del self.problems[path]
+        self.problems.pop(ROOT, None)
 
     async def _take(self, look: Look) -> None:
         if not look.changed:
@@ -271,8 +300,9 @@ class Session:
         attempts = 0
         while seen and not await self.dispatcher.observe(seen, moves, confirmed=True):
             attempts += 1
-            if attempts > 20:
-                return  # a later look finds it again
+            if attempts > _TURNS:
+                self.hint(seen.keys() | set())  # others go first
+                return
             await trio.sleep(0.05 * attempts)
             fresh = await self._observer.look_at(seen)
             moves = [move for move in moves if all(path in fresh.changed for path in move)]
@@ -300,6 +330,14 @@ class Session:
         except MountsyncError as error:
             _log.error("the remote could not be listed", reason=str(error))
             self._fail(ROOT, error)
+        except Exception as error:  # noqa: BLE001 - a bug about some path must not end the mount
+            await self._met_bug(error)
+
+    async def _met_bug(self, error: Exception) -> None:
+        """Logs it, shows it as a problem of the whole, and rests."""
+        _log.error("internal error", exc_info=error)
+        self._fail(ROOT, MountsyncError(f"internal error: {type(error).__name__}: {error}"))
+        await trio.sleep(_BUG_REST_S)
 
     def scan_soon(self) -> None:
         """Looks at the whole remote soon."""
@@ -317,6 +355,10 @@ class Session:
             except MountsyncError as error:
                 self.watching = str(error)
                 _log.warning("changes of the remote are not heard at once", reason=str(error))
+            except Exception as error:  # noqa: BLE001 - the remote is looked at without a watcher too
+                self.watching = f"internal error: {error}"
+                _log.error("internal error", exc_info=error)
+            self.condition.changed()
             self.scan_soon()  # what happened meanwhile was not heard
             await trio.sleep(wait)
             wait = min(2 * wait, 60.0)
@@ -352,6 +394,11 @@ class Session:
                 self.lost(error)
             except MountsyncError as error:
                 _log.warning("a hint could not be followed", reason=str(error))
+                self.scan_soon()
+            except Exception as error:  # noqa: BLE001 - a bug about some path must not end the mount
+                self._looking -= 1
+                await self._met_bug(error)
+                self._looking += 1
                 self.scan_soon()
             finally:
                 self._looking -= 1

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from mountsync import errors
 from mountsync.engine.scope import Known, Place, Scope
-from mountsync.errors import MountsyncError, Stale
+from mountsync.errors import Busy, MountsyncError, PathError, Stale
 from mountsync.model.base import Agreed
-from mountsync.model.entry import Entry, Kind
+from mountsync.model.entry import Entry, Kind, Problem
 from mountsync.model.plan import Action, Delete, Move, Plan, Put, Side, path_of
 from mountsync.paths import RelPath, name_of, parent_of, to_bytes
 from mountsync.state.base import Base, BaseRow
@@ -22,6 +23,8 @@ _FIRST_WAIT_S: Final = 2.0
 _LONGEST_WAIT_S: Final = 600.0
 _HOPELESS_WAIT_S: Final = 3600.0
 """For what will not pass by itself; it is tried again all the same, because remotes change."""
+_LOOK_WAIT_S: Final = 2.0
+"""For what is looked at again by other means: a look at the remote comes first."""
 
 
 def wait_before_retry(attempts: int, *, transient: bool) -> float:
@@ -63,6 +66,9 @@ class MountRecorder:
         self.failures: list[Failure] = []
         self.done_on = {Side.A: 0, Side.B: 0}
         self._left: set[NodeId] = set()
+        self._waiting: set[NodeId] = set()
+        """Nodes in a conflict: nothing can be done until one side changes or a person speaks."""
+        self._began_ns = clock()
         self._moved_rows: dict[Place, BaseRow] = {}
         self._row_places = {path: place for place, path in scope.remote_paths.items()}
         """Where the base has what the remote has at a path, while moves are carried out."""
@@ -87,10 +93,6 @@ class MountRecorder:
         self._leave(path)
         if isinstance(action, Move):
             self._leave(action.source)
-
-    def leave(self, path: RelPath) -> None:
-        """Keeps what changed at a path in the journal: nothing was decided about it."""
-        self._leave(path)
 
     def _leave(self, path: RelPath) -> None:
         place = self._scope.places.get(path)
@@ -172,8 +174,10 @@ class MountRecorder:
                 self._already_equal(path, agreed)
         for conflict in plan.conflicts:
             self._leave(conflict.path)
-        for path in plan.problems:
+            self._waiting |= self._nodes_at(conflict.path)
+        for path, problem in plan.problems.items():
             self._leave(path)
+            self.failures.append(Failure(Side.B, path, _as_error(path, problem)))
 
     def _already_equal(self, path: RelPath, agreed: Agreed) -> None:
         remote = self._scope.b.get(path)
@@ -192,26 +196,49 @@ class MountRecorder:
             for write in self._writes:
                 write()
             for node, version in self._scope.versions.items():
-                if node not in self._left:
-                    self._journal.settle(node, version)
-            self._postpone(now)
+                if node not in self._left and not self._journal.settle(node, version):
+                    self._journal.agreed_until(node, self._began_ns)
+            for failure in self.failures:
+                self._postpone(self._nodes_at(failure.path), failure.error, now)
+            self._let_wait(now)
         self._writes.clear()
 
-    def _postpone(self, now: int) -> None:
-        for failure in self.failures:
-            if isinstance(failure.error, Stale):
-                continue  # looked at again at once
-            for node in self._nodes_at(failure.path):
-                row = self._journal.find(node)
-                if row is not None and self._scope.versions.get(node) == row.version:
-                    wait = wait_before_retry(row.attempts, transient=failure.error.transient)
-                    self._journal.postpone(node, row.version, now + int(wait * 1e9), str(failure.error))
+    def give_up(self, error: MountsyncError) -> None:
+        """Nothing of this cycle may be written down; all of it is tried again after a while."""
+        with self._db.transaction:
+            self._postpone(self._scope.versions, error, self._clock())
+        self._writes.clear()
+
+    def _postpone(self, nodes: Iterable[NodeId], error: MountsyncError, now: int) -> None:
+        for node in nodes:
+            row = self._journal.find(node)
+            if row is None or self._scope.versions.get(node) != row.version or isinstance(error, Stale):
+                continue
+            wait = wait_before_retry(row.attempts, transient=error.transient)
+            self._journal.postpone(node, row.version, now + int(wait * 1e9), str(error))
+
+    def _let_wait(self, now: int) -> None:
+        """What stays in the journal must not be due again at once."""
+        for node in self._left:
+            version = self._scope.versions.get(node)
+            if version is not None:
+                wait = _HOPELESS_WAIT_S if node in self._waiting else _LOOK_WAIT_S
+                self._journal.rest(node, version, now + int(wait * 1e9))
 
     def _nodes_at(self, path: RelPath) -> set[NodeId]:
         place = self._scope.places.get(path)
         found = set(self._scope.members.get(place, set())) if place is not None else set()
         known = self._scope.known.get(path)
         return found | ({known.node} if known is not None else set())
+
+
+def _as_error(path: RelPath, problem: Problem) -> MountsyncError:
+    """What a plan could not decide, as the failure that it is."""
+    kind = getattr(errors, problem.error, PathError)
+    if problem.transient and not kind.transient:
+        kind = Busy
+    found: MountsyncError = kind(problem.reason, path=path)
+    return found
 
 
 def _base_row(place: Place, known: Known, remote: Entry) -> BaseRow:

@@ -14,7 +14,7 @@ from mountsync.engine.cycle import MountCycles
 from mountsync.engine.session import Session
 from mountsync.engine.transfers import Transfers
 from mountsync.engine.upkeep import Upkeep
-from mountsync.errors import Busy, Halted, MountsyncError, NotFound
+from mountsync.errors import Busy, Halted, MountsyncError, NotFound, Unreachable
 from mountsync.model.plan import Conflict, ConflictPolicy, Resolved
 from mountsync.model.status import (
     CacheStatus,
@@ -31,6 +31,8 @@ from mountsync.vfs.volume import Volume
 _log = structlog.get_logger(__name__)
 _LISTED: Final = 1000
 """Problems that a status shows at most."""
+_ROUNDS: Final = 20
+"""How often a flush looks at the remote before it leaves the rest, which keeps changing, to others."""
 _POLL_S: Final = 0.5
 
 
@@ -181,28 +183,29 @@ class Steering:
         dispatcher.hurried += 1
         try:
             self._journal.hurry()
-            for _ in range(20):
-                await self._drained()
-                await self.session.scan()
-                await self._drained()
-                if not self._has_work():
+            for _ in range(_ROUNDS):
+                await self._drained(self._volume.clock())
+                if not await self.session.scan():
                     return
+            await self._drained(self._volume.clock())
         finally:
             dispatcher.hurried -= 1
 
-    def _has_work(self) -> bool:
-        now = self._volume.clock()
-        return bool(self._journal.due(now, now, now, 1)) or bool(self.condition.cycles)
+    async def _drained(self, until_ns: int) -> None:
+        """Returns when no change that began before that time can be sent any more.
 
-    async def _drained(self) -> None:
-        """Returns when no change can be sent any more; raises what keeps everything from travelling."""
+        Raises what keeps everything from travelling.
+        """
         while True:
             self.condition.refuse_if_halted()
+            if self.condition.paused:
+                raise Busy("the mount was paused meanwhile", hint="run `mountsync resume` first")
             error = self.condition.offline
             if error is not None:
-                raise type(error)(error.reason, hint=error.hint)
+                raise Unreachable(error.reason, hint=error.hint)
             self.session.dispatcher.ring()
-            if not self._has_work() and not self.session.has_hints:
+            waits = self._journal.has_due(until_ns, self._volume.clock())
+            if not waits and not self.session.has_hints:
                 return
             with trio.move_on_after(_POLL_S):
                 await self.condition.wait_for_change()

@@ -19,6 +19,8 @@ from mountsync.vfs.volume import Volume
 
 _log = structlog.get_logger(__name__)
 _EVERY_S: Final = 5.0
+_AGAIN_S: Final = 30.0
+"""A pinned file that could not be fetched is tried again after so long."""
 _TARGET: Final = 0.9
 """A cache that is too large is brought down to this part of its limit."""
 
@@ -121,25 +123,31 @@ class Upkeep:
     async def _keep_pinned(self) -> None:
         while True:
             await self._condition.until(lambda: self._condition.may_work)
+            all_here = True
             for (node_id,) in self._volume.database.rows("SELECT node FROM pin"):
-                await self._bring(node_id)
-            await self._bell.wait()
+                all_here = await self._bring(node_id) and all_here
+            await self._bell.wait_at_most(float("inf") if all_here else _AGAIN_S)
 
-    async def _bring(self, node_id: NodeId) -> None:
+    async def _bring(self, node_id: NodeId) -> bool:
+        """Fetches a file or all below a directory; tells whether it is here."""
         node = self._volume.tree.find(node_id)
         if node is None:
-            return
+            return True
         try:
             if node.is_directory:
-                await self._bring_children(node)
-            elif node.is_file and not node.is_complete and node.size:
+                return await self._bring_children(node)
+            if node.is_file and not node.is_complete and node.size:
                 await self._fetcher.content(node.id, 0, node.size)
         except (MountsyncError, ChildrenAbsent) as error:
             _log.warning("a pinned file could not be fetched", reason=str(error))
+            return False
+        return True
 
-    async def _bring_children(self, node: Node) -> None:
+    async def _bring_children(self, node: Node) -> bool:
         if not node.listed:
             await self._fetcher.children(node.id)
+        all_here = True
         for _, child_id in self._volume.tree.child_names(node.id):
-            await self._bring(child_id)
+            all_here = await self._bring(child_id) and all_here
             await trio.lowlevel.checkpoint()
+        return all_here

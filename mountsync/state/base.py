@@ -129,6 +129,14 @@ class Base:
         """Whether anything was agreed in a directory."""
         return self._db.row("SELECT 1 FROM base WHERE parent = ? LIMIT 1", (node_id,)) is not None
 
+    def count_shown(self) -> int:
+        """How many places are agreed whose object still has a name here, counted no further than 2."""
+        found = self._db.value(
+            "SELECT count(*) FROM (SELECT 1 FROM base b WHERE EXISTS"
+            " (SELECT 1 FROM dentry d WHERE d.node = b.node) LIMIT 2)"
+        )
+        return int(found)
+
     def count(self) -> int:
         """How many places are agreed."""
         return int(self._db.value("SELECT count(*) FROM base"))
