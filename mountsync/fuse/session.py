@@ -61,6 +61,7 @@ async def serve(
     operations = MountOperations(
         volume, fetcher, gate, durable_close=options.durable_close, writeback=options.writeback
     )
+    volume.times_by_kernel = options.writeback
     undo = install(gate) if is_known() else _nothing
     try:
         pyfuse3.init(cast("pyfuse3.Operations", operations), f"/dev/fd/{link.fd}", set())
