@@ -544,3 +544,19 @@ def test_deletes_go_from_the_bottom_and_directories_are_made_from_the_top() -> N
     plan = reconcile(Scan(tree), Scan({}), {}, settings=SETTINGS)
     assert [x.path for x in plan.to_b if isinstance(x, MakeDirectory)] == paths
     assert not any(is_within(x.path, paths[1]) for x in plan.to_a if isinstance(x, Delete))
+
+
+def test_two_sides_that_did_not_change_agree_without_any_digest() -> None:
+    base = {P: Agreed(file(3, mtime=5), Token("ta"), Token("tb"))}
+    touched = file(3, token="ta", mtime=9)
+    b = file(3, token="tb", mtime=5)
+    plan = reconcile(Scan({P: touched}), Scan({P: b}), base, settings=SETTINGS)
+    assert [type(x) for x in plan.to_b] == [SetAttributes] and not plan.to_a and not plan.problems
+    assert want({P: touched}, {P: b}, base) == set()
+
+
+def test_what_differs_for_sure_is_no_agreement_whatever_the_comparison_says() -> None:
+    settings = replace(SETTINGS, comparator=SIZE)
+    a, b = {P: file(3, "da")}, {P: file(3, "db")}
+    plan = reconcile(Scan(a), Scan(b), {P: Agreed(file(3))}, settings=settings)
+    assert [x.path for x in plan.resolved] == [P] and not plan.to_base
