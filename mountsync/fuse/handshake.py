@@ -72,7 +72,7 @@ def completed(request: bytes, answer: bytes) -> bytes:
     """The answer to INIT with what we want in addition, of what the kernel offers."""
     _, opcode, *_ = _IN.unpack_from(request)
     length, error, _ = _OUT.unpack_from(answer)
-    if opcode != _INIT or error or length < _OUT.size + _INIT_OUT.size:
+    if opcode != _INIT or error or min(length, len(answer)) < _OUT.size + _INIT_OUT.size:
         return answer
     offered = _INIT_IN.unpack_from(request, _IN.size)[3]
     major, minor, _, flags, _, _, max_write = _INIT_OUT.unpack_from(answer, _OUT.size)

@@ -1,5 +1,7 @@
 """Interval arithmetic against sets of single bytes."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +18,7 @@ def covered(found: list[tuple[int, int]]) -> set[int]:
 
 def is_normal(found: list[tuple[int, int]]) -> bool:
     return all(start < stop for start, stop in found) and all(
-        left[1] < right[0] for left, right in zip(found, found[1:], strict=False)
+        left[1] < right[0] for left, right in itertools.pairwise(found)
     )
 
 
