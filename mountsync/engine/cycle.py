@@ -14,7 +14,7 @@ from mountsync.engine.scope import Scope
 from mountsync.engine.settle import Failure, MountRecorder
 from mountsync.engine.storage_replica import StorageReplica
 from mountsync.engine.transfers import Transfers
-from mountsync.errors import Halted, MountsyncError, Stale
+from mountsync.errors import Halted, MountsyncError
 from mountsync.model.entry import Digest, Entry, Kind
 from mountsync.model.listing import Scan
 from mountsync.model.plan import Conflict, ConflictPolicy, Plan, Resolved, Side
@@ -62,7 +62,12 @@ class Outcome:
     @property
     def stale(self) -> set[RelPath]:
         """Paths at which the remote was not what the plan expected."""
-        return {f.path for f in self.failures if f.side is Side.B and isinstance(f.error, Stale)}
+        return {f.path for f in self.failures if f.side is Side.B and f.is_surprise}
+
+    @property
+    def overtaken(self) -> set[RelPath]:
+        """Paths at which the mount was not what the plan expected any more."""
+        return {f.path for f in self.failures if f.side is Side.A and f.is_surprise}
 
 
 class MountCycles:

@@ -16,8 +16,9 @@ from mountsync.engine.condition import Condition
 from mountsync.engine.cycle import MountCycles, Outcome
 from mountsync.engine.ledger import Claim, Ledger
 from mountsync.engine.observe import Seen
-from mountsync.engine.scope import Scope, ScopeBuilder
+from mountsync.engine.scope import Place, Scope, ScopeBuilder
 from mountsync.engine.settle import wait_before_retry
+from mountsync.model.entry import Kind
 from mountsync.paths import RelPath
 from mountsync.state.journal import JournalRow
 from mountsync.state.tree import ROOT_ID, NodeId
@@ -27,6 +28,8 @@ _log = structlog.get_logger(__name__)
 
 _BATCH: Final = 128
 """Small changes in one cycle: many enough to share a barrier, few enough to plan in a millisecond or so."""
+_PAGE: Final = 512
+"""Journal rows that are read at once."""
 _CYCLES: Final = 3
 """Cycles of small changes that run at once: one transfers while another waits for its barrier."""
 _RESTLESS_NS: Final = 60_000_000_000
@@ -43,6 +46,36 @@ class Delays:
 
     write_ns: int
     restless_ns: int = _RESTLESS_NS
+
+
+class _Free:
+    """Which nodes no running cycle stands in the way of, at one moment."""
+
+    def __init__(self, volume: Volume, ledger: Ledger) -> None:
+        self._tree = volume.tree
+        self._base = volume.base
+        self._ledger = ledger
+        self._folders: dict[NodeId, bool] = {ROOT_ID: True}
+
+    def is_node_free(self, node: NodeId) -> bool:
+        """Whether a cycle could be about this node now, and its turn has come."""
+        agreed = self._base.of_node(node)
+        named = self._tree.names(node)
+        if agreed and not named and agreed[0].remote.kind is Kind.DIRECTORY and self._base.has_children(node):
+            return False  # what was in a removed directory goes first
+        places = {(row.parent, row.name) for row in agreed}.union(named)
+        return not self._ledger.is_shifting(node) and all(map(self._is_place_free, places))
+
+    def _is_place_free(self, place: Place) -> bool:
+        return not self._ledger.is_claimed(place) and self._is_folder_free(place[0])
+
+    def _is_folder_free(self, folder: NodeId) -> bool:
+        known = self._folders.get(folder)
+        if known is None:
+            above = self._tree.names(folder) or [(r.parent, r.name) for r in self._base.of_node(folder)]
+            known = not self._ledger.is_shifting(folder) and all(map(self._is_place_free, above))
+            self._folders[folder] = known
+        return known
 
 
 class Dispatcher:
@@ -114,8 +147,7 @@ class Dispatcher:
 
     def _start_due(self) -> None:
         now = self._volume.clock()
-        rows = self._volume.journal.due(now - self._delay_ns, now - self._delays.restless_ns, now, 4 * _BATCH)
-        ready = [row for row in rows if self._is_ready(row, now)]
+        ready = self._ready_rows(now)
         alone = [row for row in ready if row.node in self._suspects]
         rest = [row for row in ready if row.node not in self._suspects]
         small = [row for row in rest if self._size(row) <= LARGE]
@@ -126,6 +158,21 @@ class Dispatcher:
         for row in rest:
             if self._size(row) > LARGE and not self._waits_for_folder(row.node):
                 self._start([row], large=True)
+
+    def _ready_rows(self, now: int) -> list[JournalRow]:
+        """Due rows that nothing stands in the way of, oldest first."""
+        ready: list[JournalRow] = []
+        last: JournalRow | None = None
+        free = _Free(self._volume, self._ledger)
+        while len(ready) < _CYCLES * _BATCH:
+            rows = self._volume.journal.due(
+                now - self._delay_ns, now - self._delays.restless_ns, now, _PAGE, last
+            )
+            ready += [row for row in rows if free.is_node_free(row.node) and self._is_ready(row, now)]
+            if len(rows) < _PAGE:
+                break
+            last = rows[-1]
+        return ready[: _CYCLES * _BATCH]
 
     def _size(self, row: JournalRow) -> int:
         node = self._volume.tree.find(row.node)
@@ -174,7 +221,7 @@ class Dispatcher:
         """The scope of these rows, claimed and looked at in one step; None when another is in the way."""
         builder = self._make_builder()
         builder.add_nodes(row.node for row in rows)
-        claim = self._ledger.claim(builder.places, builder.folders, builder.shifted)
+        claim = self._ledger.claim(builder.places, builder.folders, builder.shifted, builder.nodes)
         if claim is None:
             return None
         try:
@@ -209,7 +256,11 @@ class Dispatcher:
         """A cycle about what was seen on the remote; False when another cycle is in the way."""
         builder = self._make_builder()
         builder.observe(seen, tuple(moves))
-        claim = self._ledger.claim(builder.places, builder.folders, builder.shifted)
+        written = self._save_open(builder)
+        if written:  # they have rows in the journal now, which belong to the scope
+            builder = self._make_builder()
+            builder.observe(seen, tuple(moves))
+        claim = self._ledger.claim(builder.places, builder.folders, builder.shifted, builder.nodes)
         if claim is None:
             return False
         try:
@@ -217,8 +268,16 @@ class Dispatcher:
         except BaseException:
             self._ledger.release(claim)
             raise
+        scope.unrested = written
         await self._run(scope, claim, confirmed=confirmed, nodes=())
         return True
+
+    def _save_open(self, builder: ScopeBuilder) -> frozenset[NodeId]:
+        """What programs wrote and did not close yet counts as changed, or the remote's change would win."""
+        busy = frozenset(node for node in builder.nodes_here() if self._volume.is_busy(node))
+        for node in busy:
+            self._volume.quiesce(node)
+        return busy
 
     async def _run(self, scope: Scope, claim: Claim, *, confirmed: bool, nodes: Iterable[NodeId]) -> None:
         restless = frozenset(node for node in nodes if self._moving[node] >= _STALE_LIMIT)

@@ -92,10 +92,7 @@ class Fetcher:
 
     async def _list(self, node_id: NodeId, flight: _Flight) -> None:
         try:
-            with trio.move_on_after(3 * _PATIENCE_S) as scope:
-                await self._observer.children(node_id)
-            if scope.cancelled_caught:
-                raise Unreachable("the remote did not list the folder in time")
+            await self._list_in_time(node_id)
         except MountsyncError as error:
             self._note(error, self._observer.remote_path(node_id) or RelPath(""))
             flight.error = error
@@ -104,6 +101,12 @@ class Fetcher:
         finally:
             del self._listings[node_id]
             flight.end()
+
+    async def _list_in_time(self, node_id: NodeId) -> None:
+        with trio.move_on_after(3 * _PATIENCE_S) as scope:
+            await self._observer.children(node_id)
+        if scope.cancelled_caught:
+            raise Unreachable("the remote did not list the folder in time")
 
     async def content(self, node_id: NodeId, start: int, stop: int) -> None:
         """Returns when the bytes `[start, stop)` of a file are here.

@@ -1,7 +1,7 @@
 """Which places are being worked on, and which observations are still true.
 
-Cycles run side by side when they share no place and none renames or removes a directory above another's
-place. An observation of the remote says nothing about a place that we changed ourselves since it began.
+Cycles run side by side when they share no place and no changed node, and none renames or removes a
+directory above another's place. An observation of the remote says nothing about a place that we changed ourselves since it began.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ class Claim:
     places: frozenset[Place]
     folders: frozenset[NodeId]
     shifted: frozenset[NodeId]
+    nodes: frozenset[NodeId]
 
 
 class Observation:
@@ -43,17 +44,26 @@ class Ledger:
         self._places: set[Place] = set()
         self._folders: Counter[NodeId] = Counter()
         self._shifted: Counter[NodeId] = Counter()
+        self._nodes: set[NodeId] = set()
         self._sequence = 0
         self._changed: dict[Place, int] = {}
         self._looks: Counter[int] = Counter()
         self.on_release: Callable[[], None] = _nothing
 
     def claim(
-        self, places: Iterable[Place], folders: Iterable[NodeId], shifted: Iterable[NodeId]
+        self,
+        places: Iterable[Place],
+        folders: Iterable[NodeId],
+        shifted: Iterable[NodeId],
+        nodes: Iterable[NodeId],
     ) -> Claim | None:
-        """Takes the places for a cycle; None when another cycle is in the way."""
-        wanted = Claim(frozenset(places), frozenset(folders), frozenset(shifted))
-        if not self._places.isdisjoint(wanted.places):
+        """Takes the places and the changed nodes for a cycle; None when another cycle is in the way.
+
+        A node whose first upload is under way has no place in the base yet: renamed meanwhile, its new
+        place is free, but nobody knows of the object under its old name before that upload has ended.
+        """
+        wanted = Claim(frozenset(places), frozenset(folders), frozenset(shifted), frozenset(nodes))
+        if not self._places.isdisjoint(wanted.places) or not self._nodes.isdisjoint(wanted.nodes):
             return None
         if any(node in self._folders for node in wanted.shifted):
             return None
@@ -62,6 +72,7 @@ class Ledger:
         self._places |= wanted.places
         self._folders.update(wanted.folders)
         self._shifted.update(wanted.shifted)
+        self._nodes |= wanted.nodes
         return wanted
 
     def release(self, claim: Claim) -> None:
@@ -69,6 +80,7 @@ class Ledger:
         self._places -= claim.places
         self._take(self._folders, claim.folders)
         self._take(self._shifted, claim.shifted)
+        self._nodes -= claim.nodes
         self._sequence += 1
         if self._looks:
             self._changed.update(dict.fromkeys(claim.places, self._sequence))
@@ -80,6 +92,10 @@ class Ledger:
             counter[node] -= 1
             if counter[node] <= 0:
                 del counter[node]
+
+    def is_shifting(self, node: NodeId) -> bool:
+        """Whether a cycle renames or removes a node now."""
+        return node in self._shifted
 
     def is_claimed(self, place: Place) -> bool:
         """Whether a cycle works on the place now."""

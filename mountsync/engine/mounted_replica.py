@@ -86,6 +86,8 @@ class MountedReplica:
         node = self._tree.find(named[0])
         if node is None or node.generation != named[1]:
             raise Stale("the file changed meanwhile", path=path)
+        if node.id in self._scope.unrested:
+            raise Stale("the file is being written", path=path)
         source = await self._open(node.id)
         try:
             if source.size != entry.size and node.id not in self._restless:

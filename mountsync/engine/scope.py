@@ -55,6 +55,8 @@ class Scope:
     """Directories that must not be renamed or removed by another cycle meanwhile."""
     shifted: set[NodeId] = field(default_factory=set)
     """Directories that this cycle renames or removes on the remote."""
+    unrested: frozenset[NodeId] = frozenset()
+    """Files that somebody is writing: they take part in what is decided, but do not travel yet."""
     observed: frozenset[RelPath] = frozenset()
     """Paths of the remote that were looked at for this cycle; the others are taken from the base."""
 
@@ -137,6 +139,10 @@ class ScopeBuilder:
         self._shifted: set[NodeId] = set()
         self._observed: dict[Place, Entry | None] = {}
         self._remote_moves: tuple[tuple[RelPath, RelPath], ...] = ()
+        self._whole = False
+        """A removed directory comes with all below it; else its entries go first, in their own cycles."""
+        self._kept: set[Place] = set()
+        """Removed directories whose turn has not come: to this cycle they are still there."""
 
     def add_below(self, node: NodeId) -> None:
         """Looks at all that was agreed below a directory: it is renamed file by file, or was removed."""
@@ -157,6 +163,7 @@ class ScopeBuilder:
 
         `moves` are renames of the remote: (path in the base, path now). Both are among `found`.
         """
+        self._whole = True
         self._remote_moves = tuple(moves)
         moved = {source for source, _ in self._remote_moves}
         for path, entry in found.items():
@@ -200,7 +207,8 @@ class ScopeBuilder:
             self._add_place(place)
         if agreed and not named:
             self._shifted.add(node)
-            self.add_below(node)
+            if self._whole:
+                self.add_below(node)
         elif set(agreed) != set(named):
             self._shifted.add(node)
             if agreed and not self._moves_directories:
@@ -222,13 +230,20 @@ class ScopeBuilder:
             self._folders[folder] = None
             agreed = [(row.parent, row.name) for row in self._base.of_node(folder)]
             named = self._tree.names(folder)
-            if agreed != named or self._journal.has(folder):
+            if agreed and not named and not self._whole:
+                self._kept.update(agreed)
+            elif agreed != named or self._journal.has(folder):
                 self._add_node(folder)
             above = named or agreed
             if not above:
                 return
             self._context[above[0]] = None
             folder = above[0][0]
+
+    def nodes_here(self) -> list[NodeId]:
+        """What the mount has at the places of the scope."""
+        found = (self._tree.child_id(*place) for place in self._places)
+        return [node for node in found if node is not None]
 
     @property
     def places(self) -> frozenset[Place]:
@@ -244,6 +259,11 @@ class ScopeBuilder:
     def shifted(self) -> frozenset[NodeId]:
         """Nodes whose place differs between the tree and the base."""
         return frozenset(self._shifted)
+
+    @property
+    def nodes(self) -> frozenset[NodeId]:
+        """Nodes that changed or moved: one cycle at a time works on each."""
+        return frozenset(self._nodes)
 
     def build(self) -> Scope:
         """The listings as they are now."""
@@ -280,7 +300,15 @@ class ScopeBuilder:
             scope.places.setdefault(remote, place)
             scope.remote_paths[place] = remote
             self._add_remote(scope, remote, place)
+            if place in self._kept and place not in self._places:
+                self._keep(scope, remote, place)
         return remote
+
+    def _keep(self, scope: Scope, path: RelPath, place: Place) -> None:
+        row = self._base.find(*place)
+        if row is not None:
+            agreed = agreed_entry(row)
+            scope.a[path] = replace(agreed.entry, token=agreed.a)
 
     def _remote_folder(self, folder: NodeId) -> bytes | None:
         if folder == ROOT_ID:

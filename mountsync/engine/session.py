@@ -33,6 +33,7 @@ _PROBE_S: Final = (1.0, 30.0)
 _PROBE_PATIENCE_S: Final = 20.0
 _BATCH: Final = 100
 """Observed paths in one cycle."""
+_OVERTAKEN_REST_S: Final = 2.0
 _TURNS: Final = 20
 """How often an observation waits for cycles that work on the same places."""
 _BUG_REST_S: Final = 30.0
@@ -103,6 +104,8 @@ class Session:
         self._scanning = trio.Lock()
         self._hints: set[RelPath] = set()
         self._hint_bell = Bell()
+        self._overtaken: set[RelPath] = set()
+        self._overtaken_bell = Bell()
         self._looking = 0
         self.confirmed = False
         """A person said that mass deletes are meant: valid for the next scan."""
@@ -122,6 +125,7 @@ class Session:
             nursery.start_soon(self._connect)
             nursery.start_soon(self._poll)
             nursery.start_soon(self._look_into_hints)
+            nursery.start_soon(self._look_at_overtaken)
             nursery.start_soon(dispatcher.run)
             if self._intervals.watch:
                 nursery.start_soon(self._watch)
@@ -404,6 +408,14 @@ class Session:
                 self._looking -= 1
                 self.condition.changed()
 
+    async def _look_at_overtaken(self) -> None:
+        """What changed here while the remote's change was to be applied; not at once, or it would spin."""
+        while True:
+            await self._overtaken_bell.wait()
+            await trio.sleep(_OVERTAKEN_REST_S)
+            paths, self._overtaken = self._overtaken, set()
+            self.hint(paths)
+
     # What cycles report
 
     def report(self, outcome: Outcome) -> None:
@@ -414,7 +426,7 @@ class Session:
         for failure in outcome.failures:
             if isinstance(failure.error, Unreachable):
                 self.lost(failure.error)
-            elif failure.path not in outcome.stale:
+            elif not failure.is_surprise:
                 self._fail(failure.path, failure.error)
         for conflict in outcome.conflicts:
             self.conflicts[conflict.path] = conflict
@@ -423,6 +435,9 @@ class Session:
             self._audience.resolved(resolved)
         if outcome.stale:
             self.hint(outcome.stale)
+        if outcome.overtaken:
+            self._overtaken |= outcome.overtaken
+            self._overtaken_bell.ring()
         self._count(outcome)
 
     def _fail(self, path: RelPath, error: MountsyncError) -> None:

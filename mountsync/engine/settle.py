@@ -9,7 +9,17 @@ from typing import Final
 
 from mountsync import errors
 from mountsync.engine.scope import Known, Place, Scope
-from mountsync.errors import Busy, MountsyncError, PathError, Stale
+from mountsync.errors import (
+    AlreadyExists,
+    Busy,
+    DirectoryNotEmpty,
+    IsADirectory,
+    MountsyncError,
+    NotADirectory,
+    NotFound,
+    PathError,
+    Stale,
+)
 from mountsync.model.base import Agreed
 from mountsync.model.entry import Entry, Kind, Problem
 from mountsync.model.plan import Action, Delete, Move, Plan, Put, Side, path_of
@@ -35,6 +45,9 @@ def wait_before_retry(attempts: int, *, transient: bool) -> float:
     return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries, guards nothing
 
 
+_SURPRISES: Final = (Stale, NotFound, AlreadyExists, IsADirectory, NotADirectory, DirectoryNotEmpty)
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """An action that could not be done."""
@@ -42,6 +55,11 @@ class Failure:
     side: Side
     path: RelPath
     error: MountsyncError
+
+    @property
+    def is_surprise(self) -> bool:
+        """Whether that side was not what the plan expected: it has to be looked at again, no more."""
+        return isinstance(self.error, _SURPRISES)
 
 
 class MountRecorder:
@@ -199,7 +217,8 @@ class MountRecorder:
                 if node not in self._left and not self._journal.settle(node, version):
                     self._journal.agreed_until(node, self._began_ns)
             for failure in self.failures:
-                self._postpone(self._nodes_at(failure.path), failure.error, now)
+                if not failure.is_surprise:
+                    self._postpone(self._nodes_at(failure.path), failure.error, now)
             self._let_wait(now)
         self._writes.clear()
 
@@ -212,7 +231,7 @@ class MountRecorder:
     def _postpone(self, nodes: Iterable[NodeId], error: MountsyncError, now: int) -> None:
         for node in nodes:
             row = self._journal.find(node)
-            if row is None or self._scope.versions.get(node) != row.version or isinstance(error, Stale):
+            if row is None or self._scope.versions.get(node) != row.version:
                 continue
             wait = wait_before_retry(row.attempts, transient=error.transient)
             self._journal.postpone(node, row.version, now + int(wait * 1e9), str(error))

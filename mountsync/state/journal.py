@@ -77,16 +77,27 @@ class Journal:
         )
         return [JournalRow(*row) for row in found]
 
-    def due(self, rested_ns: int, restless_ns: int, now_ns: int, limit: int) -> list[JournalRow]:
+    def due(
+        self,
+        rested_ns: int,
+        restless_ns: int,
+        now_ns: int,
+        limit: int,
+        after: JournalRow | None = None,
+    ) -> list[JournalRow]:
         """Rows whose last change is before `rested_ns`, or the first before `restless_ns`; oldest first.
+
+        At most `limit`, those that come after the row `after`.
 
         Rows that wait for another attempt later than `now_ns` are not due. A row that is not ready
         is given too, when it is old enough: the caller decides how to read a file that never rests.
         """
+        mark = (-1, 0) if after is None else (after.since_ns, after.node)
         found = self._db.rows(
             f"SELECT {_COLUMNS} FROM journal WHERE not_before_ns <= ?"
-            " AND (changed_ns <= ? OR since_ns <= ?) ORDER BY since_ns, node LIMIT ?",
-            (now_ns, rested_ns, restless_ns, limit),
+            " AND (changed_ns <= ? OR since_ns <= ?) AND (since_ns, node) > (?, ?)"
+            " ORDER BY since_ns, node LIMIT ?",
+            (now_ns, rested_ns, restless_ns, *mark, limit),
         )
         return [JournalRow(*row) for row in found]
 

@@ -74,6 +74,7 @@ CREATE TABLE journal (
     not_before_ns INTEGER NOT NULL DEFAULT 0,
     problem    TEXT
 ) STRICT;
+CREATE INDEX journal_since ON journal (since_ns, node);
 
 -- What both sides last agreed on, as a tree of its own: `parent` is the id that the directory has here.
 -- A renamed directory is one row. `node` and `generation` say which local state agreed.

@@ -104,7 +104,7 @@ class Adopter:
         self._db.execute("UPDATE OR IGNORE xattr SET node = ? WHERE node = ?", (node.id, old.id))
 
     def _insert(self, parent: NodeId, name: bytes, remote: Entry, old: Node | None = None) -> Node:
-        node = self._node_for(remote)
+        node = self._node_for(remote, self._id_for(parent, name, remote))
         if old is not None and stat.S_IFMT(old.mode) == stat.S_IFMT(node.mode):
             node.uid, node.gid = old.uid, old.gid
             if remote.mode is None:
@@ -118,14 +118,24 @@ class Adopter:
         self._agree(parent, name, node, remote)
         return node
 
-    def _node_for(self, remote: Entry) -> Node:
+    def _id_for(self, parent: NodeId, name: bytes, remote: Entry) -> NodeId:
+        """A new id; for a directory that was removed here and comes back, the one that the base knows.
+
+        What was agreed of its entries then still belongs to it.
+        """
+        row = self._base.find(parent, name) if remote.kind is Kind.DIRECTORY else None
+        if row is not None and row.remote.kind is Kind.DIRECTORY and self._tree.find(row.node) is None:
+            return row.node
+        return self._tree.new_id()
+
+    def _node_for(self, remote: Entry, node_id: NodeId) -> Node:
         now = self._clock()
         mtime = now if remote.mtime_ns is None else remote.mtime_ns
         owner = self._ownership
         usual = owner.directory_mode if remote.kind is Kind.DIRECTORY else owner.file_mode
         mode = usual if remote.mode is None else remote.mode
         return Node(
-            id=self._tree.new_id(),
+            id=node_id,
             mode=_TYPES[remote.kind] | (0o777 if remote.kind is Kind.SYMLINK else mode),
             uid=owner.uid,
             gid=owner.gid,
