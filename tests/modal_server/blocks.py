@@ -48,9 +48,10 @@ class BlockServer:
             self.counts.blocks_now += 1
             self.counts.blocks_most = max(self.counts.blocks_most, self.counts.blocks_now)
             try:
+                data = await request.read()
                 if self.faults.block_delay:
                     await asyncio.sleep(self.faults.block_delay)
-                return await handler(request)
+                return await handler(request, data)
             except (asyncio.CancelledError, ConnectionError):
                 self.counts.disconnects += 1
                 raise
@@ -59,9 +60,8 @@ class BlockServer:
 
         return counted
 
-    async def _put(self, request: web.Request) -> web.StreamResponse:
+    async def _put(self, request: web.Request, data: bytes) -> web.StreamResponse:
         self.counts.puts += 1
-        data = await request.read()
         self.counts.put_bytes += len(data)
         refused = _next(self.faults.put_status)
         if refused is not None:
@@ -73,7 +73,7 @@ class BlockServer:
             return web.Response(status=400, text="the content does not have this digest")
         return web.Response(body=self._token(digest))
 
-    async def _get(self, request: web.Request) -> web.StreamResponse:
+    async def _get(self, request: web.Request, _: bytes) -> web.StreamResponse:
         self.counts.gets += 1
         refused = _next(self.faults.get_status)
         if refused is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
@@ -18,6 +19,10 @@ class RpcFault:
     """Sent as an RPCRetryPolicy detail: the server asks the client to come back after so many seconds."""
     after: bool = False
     """The call takes effect before its answer is lost."""
+    skip: int = 0
+    """So many calls go well first."""
+    action: Callable[[], object] | None = None
+    """Done on the server when the fault strikes: what somebody else does at that moment."""
 
 
 @dataclass

@@ -74,6 +74,8 @@ class ModalServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if not self._thread.is_alive():
+            return
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(30)
         self.store.close()
@@ -89,7 +91,9 @@ class ModalServer:
         self._stop = asyncio.Event()
         config = Configuration(http2_connection_window_size=_WINDOW, http2_stream_window_size=_WINDOW)
         grpc = Server([self.service], status_details_codec=DetailsCodec(), config=config)
-        runner = web.AppRunner(self._blocks.application(), access_log=None, shutdown_timeout=0.1)
+        runner = web.AppRunner(
+            self._blocks.application(), access_log=None, shutdown_timeout=0.1, handler_cancellation=True
+        )
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
@@ -99,5 +103,12 @@ class ModalServer:
         self._ready.set_result(None)
         await self._stop.wait()
         grpc.close()
-        await grpc.wait_closed()
         await runner.cleanup()
+        rest = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        await grpc.wait_closed()
+        for transport in list(self._loop._transports.values()):
+            transport.abort()
+        await asyncio.sleep(0.01)  # closed connections go when the loop has turned once more

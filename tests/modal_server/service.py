@@ -102,9 +102,15 @@ class VolumeService(_Base):
 
     def _fault(self, name: str) -> RpcFault | None:
         for fault in self.faults.rpc:
-            if fault.method == name and fault.times > 0:
-                fault.times -= 1
-                return fault
+            if fault.method != name or fault.times <= 0:
+                continue
+            if fault.skip:
+                fault.skip -= 1
+                continue
+            fault.times -= 1
+            if fault.action is not None:
+                fault.action()
+            return fault
         return None
 
     # volumes

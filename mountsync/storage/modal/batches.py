@@ -15,14 +15,16 @@ from mountsync.errors import AlreadyExists, MountsyncError, NotADirectory, NotFo
 from mountsync.storage.modal.refusals import MaybeOurs, TooManyFiles, UnclearAbsence
 from mountsync.storage.modal.transport import FilePut, NativeEntry, NativeKind
 
-_LOOKS_AT_ONCE: Final = 6
-_WORTH_LISTING: Final = 8
-"""So many looks into one directory are answered by one listing of it ..."""
+_LOOKS_PER_DIRECTORY: Final = 2
+"""So many looks into one directory are under way at once; further ones gather."""
+_WORTH_LISTING: Final = 4
+"""So many gathered looks are answered by one listing of the directory ..."""
 _LISTING_FACTOR: Final = 40
 """... unless it is known to hold more than so many entries per look."""
-_PUTS_AT_ONCE: Final = 3
+_PUTS_AT_ONCE: Final = 2
 _FILES_PER_PUT: Final = 64
 
+_Look: TypeAlias = tuple[str, asyncio.Future[NativeEntry | None]]
 LookOnce: TypeAlias = Callable[[str, str], Awaitable[Sequence[NativeEntry]]]
 
 
@@ -36,60 +38,67 @@ class PutFiles(Protocol):
     ) -> list[dict[bytes, str]]: ...
 
 
+@dataclass(slots=True)
+class _Directory:
+    """Looks into one directory."""
+
+    waiting: list[_Look] = field(default_factory=list)
+    running: set[asyncio.Task[None]] = field(default_factory=set)
+    size: int = 0
+    """Entries that the last listing had."""
+
+
 class Looks:
     """Stats. Those of one directory that come at the same time share a listing."""
 
     def __init__(self, look_once: LookOnce, list_files: ListFiles) -> None:
         self._look_once = look_once
         self._list_files = list_files
-        self._waiting: dict[tuple[str, str], list[tuple[str, asyncio.Future[NativeEntry | None]]]] = {}
-        self._running: set[asyncio.Task[None]] = set()
-        self._sizes: dict[tuple[str, str], int] = {}
+        self._directories: dict[tuple[str, str], _Directory] = {}
 
     async def ask(self, volume: str, path: str) -> NativeEntry | None:
         """The entry as of some moment after this call began; None when absent."""
         future: asyncio.Future[NativeEntry | None] = asyncio.get_running_loop().create_future()
-        group = (volume, path.rpartition("/")[0])
-        self._waiting.setdefault(group, []).append((path, future))
-        self._work()
+        key = (volume, path.rpartition("/")[0])
+        directory = self._directories.setdefault(key, _Directory())
+        directory.waiting.append((path, future))
+        self._work(key, directory)
         return await future
 
-    def _work(self) -> None:
-        while self._waiting and len(self._running) < _LOOKS_AT_ONCE:
-            group = max(self._waiting, key=lambda key: len(self._waiting[key]))
-            waiting = self._waiting[group]
-            many = len(waiting) >= _WORTH_LISTING
-            if many and self._sizes.get(group, 0) <= len(waiting) * _LISTING_FACTOR:
-                del self._waiting[group]
-                self._start(self._by_listing(group, waiting))
-                continue
-            path, future = waiting.pop(0)
-            if not waiting:
-                del self._waiting[group]
-            if not future.done():
-                self._start(self._by_look(group[0], path, future))
+    def _work(self, key: tuple[str, str], directory: _Directory) -> None:
+        while directory.waiting and len(directory.running) < _LOOKS_PER_DIRECTORY:
+            count = len(directory.waiting)
+            if count >= _WORTH_LISTING and directory.size <= count * _LISTING_FACTOR:
+                taken, directory.waiting = directory.waiting, []
+            else:
+                taken, directory.waiting = directory.waiting[:1], directory.waiting[1:]
+            self._start(key, directory, taken)
+        if not directory.running and not directory.size:
+            self._directories.pop(key, None)
 
-    def _start(self, work: Awaitable[None]) -> None:
+    def _start(self, key: tuple[str, str], directory: _Directory, taken: list[_Look]) -> None:
+        work = (
+            self._by_look(key[0], *taken[0]) if len(taken) == 1 else self._by_listing(key, directory, taken)
+        )
         task = asyncio.ensure_future(work)
-        self._running.add(task)
-        task.add_done_callback(self._ended)
+        directory.running.add(task)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        self._work()
+        def ended(task: asyncio.Task[None]) -> None:
+            directory.running.discard(task)
+            self._work(key, directory)
 
-    async def _by_listing(
-        self, group: tuple[str, str], waiting: list[tuple[str, asyncio.Future[NativeEntry | None]]]
-    ) -> None:
+        task.add_done_callback(ended)
+
+    async def _by_listing(self, key: tuple[str, str], directory: _Directory, looks: list[_Look]) -> None:
         try:
-            entries = await self._list_files(*group, recursive=False)
+            entries = await self._list_files(*key, recursive=False)
         except MountsyncError:
-            for path, future in waiting:
-                await self._by_look(group[0], path, future)
+            for look in looks:
+                await self._by_look(key[0], *look)
             return
-        self._sizes[group] = len(entries)
+        directory.size = len(entries)
         found = {entry.path: entry for entry in entries}
-        for path, future in waiting:
+        for path, future in looks:
             if not future.done():
                 future.set_result(found.get(path))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -14,6 +15,8 @@ from grpclib.encoding.base import StatusDetailsCodecBase
 from modal_proto import api_pb2
 
 from mountsync.errors import Unreachable
+
+logging.getLogger("hpack").setLevel(logging.INFO)  # at DEBUG it writes every header, also the secret ones
 
 _WINDOW: Final = 64 << 20
 _CONFIGURATION: Final = Configuration(

@@ -52,7 +52,7 @@ async def below(book: Book, folder: str, *, recursive: bool) -> Iterator[Listed]
         else:
             problems.append((RelPath(""), _too_many(error)))
     natives = await _visible(book, folder, natives, recursive=recursive)
-    return _chain(problems, _shown(book, folder, natives))
+    return _chain(_shown(book, folder, natives), problems)
 
 
 async def _entries(book: Book, folder: str, *, recursive: bool) -> Sequence[NativeEntry]:
@@ -99,9 +99,9 @@ def _relative(path: str, folder: str) -> RelPath:
     return rel_path(path[len(folder) :].lstrip("/") if folder else path)
 
 
-def _chain(problems: list[Listed], rest: Iterator[Listed]) -> Iterator[Listed]:
+def _chain(entries: Iterator[Listed], problems: list[Listed]) -> Iterator[Listed]:
+    yield from entries
     yield from problems
-    yield from rest
 
 
 def _shown(book: Book, folder: str, natives: list[NativeEntry]) -> Iterator[Listed]:

@@ -12,6 +12,7 @@ import random
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import cache, partial
 from importlib.metadata import version
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
@@ -79,7 +80,7 @@ class ModalRpc:
         self._calls = asyncio.Semaphore(self._limits.calls_at_once)
         self._looks = Looks(self._look_once, self._list_files)
         self._puts = Puts(self._put_files)
-        self._metadata = _identity(settings)
+        self._identity = partial(_identity, settings)
 
     # the face, called from trio
 
@@ -260,7 +261,7 @@ class ModalRpc:
 
     def _headers(self, key: str | None = None) -> dict[str, str]:
         extra = {"x-idempotency-key": key or uuid.uuid4().hex, "x-modal-timestamp": str(time.time())}
-        return self._metadata | extra
+        return self._identity() | extra
 
 
 def _judge(refused: GRPCError, patience: Patience, path: str | None) -> tuple[float | None, MountsyncError]:
@@ -290,8 +291,9 @@ def _retry_after(details: Any) -> float | None:
     return None
 
 
+@cache
 def _identity(settings: Settings) -> dict[str, str]:
-    """What Modal wants to know with every call."""
+    """What Modal wants to know with every call. It holds the secrets, so nothing else keeps it."""
     return {
         "x-modal-client-version": version("modal"),
         "x-modal-client-type": str(api_pb2.CLIENT_TYPE_CLIENT),

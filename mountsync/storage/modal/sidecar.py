@@ -172,11 +172,12 @@ class Sidecar:
         await self._flush_all()
 
     async def aclose(self) -> None:
-        """Stops the debounced flush and writes what is left."""
+        """Stops the debounced flush and writes what is left, if that can be done."""
         scope, self._flusher = self._flusher, trio.CancelScope()
         if scope is not None:
             scope.cancel()
-        await self._flush_all()
+        with suppress(MountsyncError):  # `flush` is for those who must know
+            await self._flush_all()
 
     async def _flush_all(self) -> None:
         changed = [name for name, shard in self._shards.items() if shard.changes]

@@ -33,6 +33,8 @@ from mountsync.storage.modal.volumes import Volumes
 
 MAX_SIZE: Final = (1 << 40) - 1
 _BLOCK: Final = 4 << 20
+_LAST_FLUSH: Final = 10.0
+"""Seconds that closing spends on the sidecar."""
 
 NAMES: Final = NameRules(utf8_only=True)
 
@@ -357,11 +359,16 @@ class ModalSidecarStorage(ModalStorage):
             return len(stale)
 
     async def aclose(self) -> None:
-        """As `Storage.aclose`: writes what the sidecar has not written, then ends all traffic."""
+        """As `Storage.aclose`: writes what the sidecar has not written, then ends all traffic.
+
+        What cannot be written within a few seconds is given up: those files show Modal's mtime from
+        then on. Who must know calls `barrier` before.
+        """
         try:
-            for book in self._volumes.opened:
-                if book.sidecar is not None:
-                    await book.sidecar.aclose()
+            with trio.move_on_after(_LAST_FLUSH):
+                for book in self._volumes.opened:
+                    if book.sidecar is not None:
+                        await book.sidecar.aclose()
         finally:
             await self._transport.aclose()
 
@@ -397,7 +404,7 @@ class _Commit:
 
     async def settle(self, hashed: Hashed) -> Entry:
         """Notes what was put, once it can be seen. Raises Unreachable when that takes too long."""
-        for delay in (0.05, 0.1, 0.3, 0.8, 1.5, 3.0, None):
+        for delay in (0.05, 0.1, 0.3, 0.8, 2.0, None):
             native = await self._book.volume.look(self._path)
             if native is not None and self._is_ours(
                 native, hashed.size, patient=delay is None or delay > 0.5
@@ -414,7 +421,10 @@ class _Commit:
         raise Unreachable("Modal took the file but does not show it yet", path=self._path)
 
     def _is_ours(self, native: NativeEntry, size: int, *, patient: bool) -> bool:
-        """Whether what is seen can be what was put. A put of equal content may leave an old entry as it was."""
+        """Whether what is seen can be what was put.
+
+        A put of equal content may leave the old entry as it was: `patient` says that it was waited for.
+        """
         if native.kind is not NativeKind.FILE or native.size != size:
             return False
         return patient or native != self._before or self._now() <= native.mtime + 5
