@@ -1,0 +1,419 @@
+"""Times and modes on volumes that keep neither: kept, shared, merged, distrusted, pruned."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import trio
+
+from mountsync.errors import NotFound, Unsupported
+from mountsync.formats import modal_sidecar
+from mountsync.formats.modal_sidecar import FOLDER, RCLONE_NAME, shard_of, shard_path
+from mountsync.paths import ROOT, RelPath
+from mountsync.storage import api
+from mountsync.storage.modal import sidecar as sidecar_room
+from tests.modal_server import ModalServer, RpcFault
+from tests.parts.bodies import get, items, put
+from tests.parts.modal import modal_storage
+
+T = 1_600_000_000_123_456_789
+F = RelPath("d/f")
+
+
+@pytest.fixture
+def server(tmp_path):
+    with ModalServer(tmp_path / "server") as server:
+        server.volume("data")
+        yield server
+
+
+@pytest.fixture
+async def opened(server, tmp_path):
+    """Opens storages on the volume, as from several machines."""
+
+    def open_one(name="a", **options):
+        return modal_storage(server, tmp_path / name, **options)
+
+    return open_one
+
+
+def stored(server):
+    """All files of the volume."""
+    volume = server.volume("data")
+    return server.do(
+        lambda: {p: server.store.content(volume, p) for p, node in volume.nodes.items() if node.kind == 1}
+    )
+
+
+def shards(server):
+    found = {path: data for path, data in stored(server).items() if path.startswith(FOLDER)}
+    return {path: modal_sidecar.decode(data) for path, data in found.items()}
+
+
+def plant(server, path, data, **more):
+    volume = server.volume("data")
+    return server.do(lambda: server.store.plant(volume, path, data, **more))
+
+
+async def test_times_and_modes_survive_a_restart(server, opened):
+    async with opened() as storage:
+        assert isinstance(storage, api.SupportsSetMtime | api.SupportsAttributes)
+        await put(storage, "d/f", b"x", mtime_ns=T)
+        await put(storage, "d/g", b"x", mtime_ns=T)
+        await storage.set_mode(F, 0o640)
+        await storage.set_mode(RelPath("d"), 0o700)
+        await storage.set_mtime(RelPath("d/g"), T + 1)
+        before = await items(storage)
+    async with opened("b") as storage:
+        assert await items(storage) == before
+        assert (before["d/f"].mtime_ns, before["d/f"].mode) == (T, 0o640)
+        assert (before["d/g"].mtime_ns, before["d"].mode) == (T + 1, 0o700)
+        assert set(before) == {"d", "d/f", "d/g"}
+
+
+async def test_it_is_hidden_unless_it_is_off(server, opened):
+    plant(server, RCLONE_NAME, b"{}")
+    async with opened() as storage:
+        await put(storage, "f", b"x", mtime_ns=T)
+        await storage.barrier()
+        assert set(await items(storage)) == {"f"}
+        assert await storage.stat(RelPath(RCLONE_NAME)) is None
+        assert await storage.stat(RelPath(shard_path(shard_of("f")))) is None
+        await put(storage, ".mountsync/backups/f", b"old")
+        assert set(await items(storage)) == {"f", ".mountsync", ".mountsync/backups", ".mountsync/backups/f"}
+        async with storage.list(ROOT, recursive=False) as batches:
+            assert {path for batch in [b async for b in batches] for path, _ in batch} == {"f", ".mountsync"}
+    async with opened(sidecar_metadata=False) as storage:
+        assert {RCLONE_NAME, shard_path(shard_of("f"))} < set(await items(storage))
+        assert not isinstance(storage, api.SupportsSetMtime)
+        assert storage.info.mtime_precision_ns is None
+        assert (await storage.stat(RelPath("f"))).mtime_ns != T
+        before = shards(server)
+        await put(storage, "d/g", b"x", mtime_ns=T)
+    assert shards(server) == before
+
+
+async def test_a_file_that_others_changed_shows_modals_time(server, opened):
+    async with opened() as storage:
+        for name in ("size", "time", "same"):
+            await put(storage, name, b"x", mtime_ns=T)
+        await storage.barrier()
+        plant(server, "size", b"xx", mtime=(await storage.stat(RelPath("same"))).mtime_ns // 10**9)
+        plant(server, "time", b"y", mtime=1_650_000_000)
+        assert (await storage.stat(RelPath("time"))).mtime_ns == 1_650_000_000 * 10**9
+        assert (await storage.stat(RelPath("size"))).mtime_ns % 10**9 == 0
+        assert (await storage.stat(RelPath("same"))).mtime_ns == T
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b'{"version":9,"entries":{}}', b"\xff" * 100])
+async def test_a_damaged_shard_is_ignored_and_mended(server, opened, damage):
+    async with opened() as storage:
+        await put(storage, "d/f", b"x", mtime_ns=T)
+    path = shard_path(shard_of("d/f"))
+    plant(server, path, damage)
+    async with opened("b") as storage:
+        assert (await storage.stat(F)).mtime_ns != T
+        assert set(await items(storage)) == {"d", "d/f"}
+        await storage.set_mtime(F, T + 5)
+    assert shards(server)[path]["d/f"].mtime_ns == T + 5
+
+
+async def test_a_shard_that_cannot_be_read_is_not_written_over(server, opened):
+    """Damage on the way is not damage of the shard: its entries must not be lost."""
+    async with opened() as storage:
+        await put(storage, "d/f", b"x", mtime_ns=T)
+    async with opened("b") as storage:
+        server.faults.get_truncate = 99
+        assert (await storage.stat(F)).mtime_ns != T
+        await put(storage, "d/g", b"x", mtime_ns=T)
+        server.faults.get_truncate = 0
+    assert set(shards(server)[shard_path(shard_of("d/f"))]) == {"d/f", "d/g"}
+
+
+async def test_a_flush_rewrites_only_its_shards(server, opened):
+    paths = [f"{n}/f" for n in range(20)]
+    async with opened() as storage:
+        for path in paths:
+            await put(storage, path, b"x", mtime_ns=T)
+        await storage.barrier()
+        puts = server.counts.puts
+        await storage.set_mtime(RelPath("3/f"), T + 1)
+        await storage.barrier()
+        assert server.counts.puts == puts + 1
+        await storage.barrier()
+        assert server.counts.puts == puts + 1
+    assert len(shards(server)) > 10
+
+
+async def test_two_writers_keep_each_others_entries(server, opened):
+    async with opened("a") as a, opened("b") as b:
+        for n in range(3):
+            await put(a, f"d/a{n}", b"x", mtime_ns=T + n)
+            await put(b, f"d/b{n}", b"x", mtime_ns=T + n)
+            await a.barrier()
+            await b.barrier()
+        await a.delete(RelPath("d/a0"))
+    async with opened("c") as c:
+        found = {path: entry.mtime_ns for path, entry in (await items(c)).items() if path != "d"}
+    wanted = {f"d/{side}{n}": T + n for n in range(3) for side in "ab"}
+    del wanted["d/a0"]
+    assert found == wanted
+
+
+async def test_two_first_writers_of_one_shard(server, opened):
+    async with opened("a") as a, opened("b") as b:
+        await put(a, "d/a", b"x", mtime_ns=T)
+        await put(b, "d/b", b"x", mtime_ns=T)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(a.barrier)
+            nursery.start_soon(b.barrier)
+    assert set(shards(server)[shard_path(shard_of("d/a"))]) == {"d/a", "d/b"}
+
+
+async def test_changes_of_others_are_seen(server, opened, monkeypatch):
+    monkeypatch.setattr(sidecar_room, "_FRESH", 0.0)
+    async with opened("a") as a, opened("b") as b:
+        await put(a, "d/f", b"x", mtime_ns=T)
+        await a.barrier()
+        assert (await b.stat(F)).mtime_ns == T
+        await a.set_mtime(F, T + 10**12)
+        await put(a, "d/other", b"x", mtime_ns=T)
+        await a.barrier()
+        assert (await b.stat(F)).mtime_ns == T + 10**12
+
+
+async def test_it_is_flushed_by_itself(server, opened, monkeypatch):
+    monkeypatch.setattr(sidecar_room, "DEBOUNCE", 0.05)
+    monkeypatch.setattr(sidecar_room, "_RETRY", 0.05)
+    async with opened() as storage:
+        server.faults.rpc.append(RpcFault("VolumePutFiles2", "PERMISSION_DENIED", skip=2, times=2))
+        await put(storage, "d/f", b"x", mtime_ns=T)
+        with trio.fail_after(5):
+            while not shards(server):
+                await trio.sleep(0.02)
+        await put(storage, "d/g", b"x", mtime_ns=T)
+        with trio.fail_after(5):
+            while len(shards(server)[shard_path(shard_of("d/f"))]) < 2:
+                await trio.sleep(0.02)
+
+
+async def test_many_writes_are_one_flush(server, opened):
+    async with opened() as storage:
+        for n in range(30):
+            await put(storage, f"d/f{n}", b"%d" % n, mtime_ns=T)
+        assert server.counts.puts == 30
+    assert server.counts.puts == 31
+
+
+async def test_rclones_sidecar_is_honoured_and_never_written(server, opened):
+    plant(server, "d/f", b"12345", mtime=1_700_000_000)
+    plant(server, "d/g", b"12345", mtime=1_700_000_777)
+    entry = {"size": 5, "modal_mtime": 1_700_000_000, "mtime": T}
+    raw = json.dumps({"files": {"d/f": entry, "d/g": entry}}).encode()
+    plant(server, RCLONE_NAME, raw)
+    async with opened() as storage:
+        assert (await storage.stat(F)).mtime_ns == T
+        assert (await storage.stat(RelPath("d/g"))).mtime_ns == 1_700_000_777 * 10**9
+        await put(storage, "d/f", b"new", mtime_ns=T + 1)
+        assert (await storage.stat(F)).mtime_ns == T + 1
+    assert stored(server)[RCLONE_NAME] == raw
+
+
+async def test_prune(server, opened):
+    async with opened() as storage:
+        for path in ("d/f", "d/g", "d/h", "e/f", "top"):
+            await put(storage, path, b"x", mtime_ns=T)
+        await storage.barrier()
+        volume = server.volume("data")
+        for path in ("d/f", "e/f", "top"):
+            server.do(lambda path=path: server.store.unset(volume, path))
+        plant(server, "d/g", b"changed")
+        assert await storage.prune_metadata(RelPath("d")) == 2
+        left = {path for entries in shards(server).values() for path in entries}
+        assert left == {"d/h", "e/f", "top"}
+        assert await storage.prune_metadata() == 2
+        assert await storage.prune_metadata() == 0
+        left = {path for entries in shards(server).values() for path in entries}
+        assert left == {"d/h"}
+
+
+async def test_a_folder_of_a_volume_uses_the_volumes_sidecar(server, opened):
+    async with opened(path="data/d/e") as storage:
+        await put(storage, "f", b"x", mtime_ns=T)
+    async with opened("b") as storage:
+        assert (await storage.stat(RelPath("d/e/f"))).mtime_ns == T
+    assert all(path.startswith(FOLDER) for path in stored(server) if path != "d/e/f")
+
+
+# ---- volumes as directories -------------------------------------------------------------------------
+
+
+async def test_all_volumes(server, opened):
+    server.volume("other")
+    server.volume("old", version=1)
+    async with opened(path="") as storage:
+        async with storage.list(ROOT, recursive=False) as batches:
+            assert {path for batch in [b async for b in batches] for path, _ in batch} == {
+                "data",
+                "other",
+                "old",
+            }
+        await put(storage, "other/d/f", b"x", mtime_ns=T)
+        assert await get(storage, "other/d/f") == b"x"
+        assert (await storage.stat(RelPath("other/d/f"))).mtime_ns == T
+        async with storage.list(ROOT, recursive=True) as batches:
+            listed = dict([item async for batch in batches for item in batch])
+        assert {"data", "other", "other/d", "other/d/f", "old"} == set(listed)
+        assert "version 2" in listed["old"].reason
+        for path in ("typo", "typo/f", "old/f"):
+            with pytest.raises((NotFound, Unsupported)):
+                await put(storage, path, b"x")
+        with pytest.raises(NotFound):
+            await storage.make_directory(RelPath("typo"))
+        with pytest.raises(Unsupported):
+            await storage.remove_directory(RelPath("other"))
+        with pytest.raises(Unsupported):
+            await storage.move(RelPath("other/d/f"), RelPath("data/f"))
+    assert {volume.name for volume in server.store.volumes.values()} == {"data", "other", "old"}
+
+
+async def test_volumes_are_made_where_that_is_allowed(server, opened):
+    async with opened(path="", create_volumes=True) as storage:
+        await storage.make_directory(RelPath("made"))
+        await put(storage, "written/d/f", b"x")
+        assert await storage.stat(RelPath("looked-at")) is None
+        with pytest.raises(NotFound):
+            await get(storage, "looked-at/f")
+        with pytest.raises(NotFound):
+            await storage.delete(RelPath("looked-at/f"))
+    async with opened("b", path="fresh/folder", create_volumes=True) as storage:
+        identity = storage.info.identity
+        assert await items(storage) == {}
+        assert server.do(lambda: server.store.named("main", "fresh")) is None
+        await put(storage, "f", b"x")
+    async with opened("b", path="fresh/folder", create_volumes=True) as storage:
+        assert storage.info.identity == identity
+        assert set(await items(storage)) == {"f"}
+    names = {volume.name: volume.version for volume in server.store.volumes.values()}
+    assert names == {"data": 2, "made": 2, "written": 2, "fresh": 2}
+
+
+async def test_environments_are_apart(server, opened):
+    server.volume("data", env="dev")
+    async with opened(environment="dev") as storage:
+        await put(storage, "f", b"dev")
+    async with opened("b") as storage:
+        assert await storage.stat(RelPath("f")) is None
+
+
+async def test_more_volumes_than_a_page(server, opened):
+    def make():
+        for n in range(250):
+            server.store.create("main", f"v{n}").created = 1000.0 + n
+
+    server.do(make)
+    async with opened(path="") as storage:
+        async with storage.list(ROOT, recursive=False) as batches:
+            assert len([path for batch in [b async for b in batches] for path, _ in batch]) == 251
+
+
+# ---- renames ----------------------------------------------------------------------------------------
+
+
+async def test_a_rename_moves_no_bytes(server, opened):
+    async with opened() as storage:
+        entry = await put(storage, "a", bytes([7]) * (20 << 20), mtime_ns=T)
+        await storage.set_mode(RelPath("a"), 0o600)
+        sent = server.counts.put_bytes
+        moved = await storage.move(RelPath("a"), RelPath("new/place"), expect=entry.token)
+        assert (moved.size, moved.mtime_ns, moved.mode) == (20 << 20, T, 0o600)
+        assert (server.counts.put_bytes - sent, server.counts.get_bytes) == (0, 0)
+        assert set(await items(storage)) == {"new", "new/place"}
+
+
+@pytest.mark.parametrize("method", ["VolumeCopyFiles2", "VolumeRemoveFile2"])
+@pytest.mark.parametrize("replaced", [None, b"12345", b"other"])
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_rename_that_is_broken_off(server, opened, method, replaced, after):
+    """The process dies between copy and removal, or before: in the end there is one file."""
+    async with opened() as storage:
+        await put(storage, "d/a", b"12345", mtime_ns=T)
+        if replaced is not None:
+            await put(storage, "b", replaced)
+        server.faults.rpc.append(
+            RpcFault(method, "PERMISSION_DENIED" if not after else "UNAVAILABLE", 99, after=after)
+        )
+        try:
+            await storage.move(RelPath("d/a"), RelPath("b"), replace=None)
+        except Exception as error:
+            assert not isinstance(error, ExceptionGroup)
+        server.faults.rpc.clear()
+    async with opened() as storage:
+        await storage.recover_attempts()
+        files = {path: data for path, data in stored(server).items() if not path.startswith(FOLDER)}
+        if method == "VolumeCopyFiles2" and not after:
+            untouched = {"d/a": b"12345"} | ({"b": replaced} if replaced is not None else {})
+            assert files in (untouched, {"b": b"12345"})
+        else:
+            assert files == {"b": b"12345"}
+            assert (await storage.stat(RelPath("b"))).mtime_ns == T
+        await storage.recover_attempts()
+
+
+async def test_a_broken_off_rename_spares_what_others_wrote(server, opened):
+    for changed in ("source", "target"):
+        async with opened(changed) as storage:
+            await put(storage, "source", b"12345")
+            server.faults.rpc.append(RpcFault("VolumeRemoveFile2", "PERMISSION_DENIED", 99))
+            with pytest.raises(Exception, match="forbids"):
+                await storage.move(RelPath("source"), RelPath("target"))
+            server.faults.rpc.clear()
+        plant(server, changed, b"other", mtime=5)
+        async with opened(changed) as storage:
+            await storage.recover_attempts()
+            files = {path: data for path, data in stored(server).items() if not path.startswith(FOLDER)}
+            assert files == {"source": b"12345", "target": b"12345"} | {changed: b"other"}
+            await storage.delete(RelPath("source"))
+            await storage.delete(RelPath("target"))
+
+
+async def test_a_rename_goes_on_where_it_was_broken_off(server, opened):
+    async with opened() as storage:
+        await put(storage, "a", b"12345", mtime_ns=T)
+        server.faults.rpc.append(RpcFault("VolumeRemoveFile2", "PERMISSION_DENIED", 1))
+        with pytest.raises(Exception, match="forbids"):
+            await storage.move(RelPath("a"), RelPath("b"))
+        moved = await storage.move(RelPath("a"), RelPath("b"))
+        assert moved.mtime_ns == T
+        assert set(await items(storage)) == {"b"}
+
+
+async def test_a_source_that_changes_during_its_rename_stays(server, opened):
+    async with opened() as storage:
+        await put(storage, "a", b"12345")
+
+        def change():
+            server.store.plant(server.store.named("main", "data"), "a", b"foreign")
+
+        server.faults.rpc.append(RpcFault("VolumeCopyFiles2", "UNAVAILABLE", after=True))
+        server.faults.rpc.append(RpcFault("VolumeListFiles2", "UNAVAILABLE", skip=5, action=change))
+        with pytest.raises(Exception, match="changed while it was renamed"):
+            await storage.move(RelPath("a"), RelPath("b"))
+        files = {path: data for path, data in stored(server).items() if not path.startswith(FOLDER)}
+        assert files == {"a": b"foreign"}
+
+
+async def test_directories_where_they_vanish(server, opened):
+    server.faults.directories_vanish = True
+    async with opened() as storage:
+        await storage.make_directory(RelPath("a/b"))
+        assert set(await items(storage)) == {"a", "a/b"}
+        await put(storage, "a/b/f", b"x")
+        await storage.move(RelPath("a/b/f"), RelPath("a/g"))
+        await storage.delete(RelPath("a/g"))
+        assert set(await items(storage)) == {"a", "a/b"}
+        await storage.remove_directory(RelPath("a/b"))
+        assert set(await items(storage)) == {"a"}
+        await storage.remove_directory(RelPath("a"))
+        assert await items(storage) == {}
