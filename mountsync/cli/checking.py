@@ -102,22 +102,29 @@ def _report(verified: Verified, *, as_json: bool) -> None:
 
 
 def _check_state(folder: Path, *, repair: bool, quiet: bool) -> tuple[int, list[Damage]]:
-    with contextlib.ExitStack() as stack:
-        stack.callback(StateLock(str(folder)).release)
+    lock = StateLock(str(folder))
+    try:
+        damages = _damages_of(folder, repair=repair)
         left = survey(folder)
-        if not quiet:
-            _tell(left)
-        try:
-            database = Database(str(folder / "state.db"))
-        except StateDamaged as error:
-            return left.known, [Damage(path=str(folder), what=str(error), repaired=False)]
-        stack.enter_context(contextlib.closing(database))
+    finally:
+        lock.release()
+    if not quiet:
+        _tell(left)
+    return left.known, damages
+
+
+def _damages_of(folder: Path, *, repair: bool) -> list[Damage]:
+    try:
+        database = Database(str(folder / "state.db"))
+    except StateDamaged as error:
+        return [Damage(path=str(folder), what=str(error), repaired=False)]
+    with contextlib.closing(database):
         store = Store(str(folder / "content"))
         found = list(_flaws(database, store))
         if repair and found:
             _recover(database, store)
         remaining = set(_flaws(database, store)) if repair else set(found)
-        return left.known, [Damage(path=None, what=each, repaired=each not in remaining) for each in found]
+    return [Damage(path=None, what=each, repaired=each not in remaining) for each in found]
 
 
 def _flaws(database: Database, store: Store) -> Iterator[str]:
