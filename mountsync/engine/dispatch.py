@@ -59,6 +59,8 @@ class _Free:
 
     def is_node_free(self, node: NodeId) -> bool:
         """Whether a cycle could be about this node now, and its turn has come."""
+        if self._ledger.is_changing(node):
+            return False
         agreed = self._base.of_node(node)
         named = self._tree.names(node)
         if agreed and not named and agreed[0].remote.kind is Kind.DIRECTORY and self._base.has_children(node):
@@ -161,18 +163,22 @@ class Dispatcher:
 
     def _ready_rows(self, now: int) -> list[JournalRow]:
         """Due rows that nothing stands in the way of, oldest first."""
+        wanted = max(self._room[False], 0) * _BATCH + max(self._room[True], 0)
         ready: list[JournalRow] = []
         last: JournalRow | None = None
         free = _Free(self._volume, self._ledger)
-        while len(ready) < _CYCLES * _BATCH:
+        examined = 0
+        # While cycles run, their end brings us here again: no need to go through a long journal now.
+        while len(ready) < wanted and (examined < _PAGE or self._ledger.is_idle):
             rows = self._volume.journal.due(
                 now - self._delay_ns, now - self._delays.restless_ns, now, _PAGE, last
             )
             ready += [row for row in rows if free.is_node_free(row.node) and self._is_ready(row, now)]
+            examined += len(rows)
             if len(rows) < _PAGE:
                 break
             last = rows[-1]
-        return ready[: _CYCLES * _BATCH]
+        return ready[:wanted]
 
     def _size(self, row: JournalRow) -> int:
         node = self._volume.tree.find(row.node)

@@ -1,7 +1,8 @@
 """Which places are being worked on, and which observations are still true.
 
 Cycles run side by side when they share no place and no changed node, and none renames or removes a
-directory above another's place. An observation of the remote says nothing about a place that we changed ourselves since it began.
+directory above another's place. An observation of the remote says nothing about a place that we changed
+ourselves since it began.
 """
 
 from __future__ import annotations
@@ -92,6 +93,10 @@ class Ledger:
             counter[node] -= 1
             if counter[node] <= 0:
                 del counter[node]
+
+    def is_changing(self, node: NodeId) -> bool:
+        """Whether a cycle is about changes of this node now."""
+        return node in self._nodes
 
     def is_shifting(self, node: NodeId) -> bool:
         """Whether a cycle renames or removes a node now."""

@@ -183,6 +183,7 @@ class Steering:
         dispatcher.hurried += 1
         try:
             self._journal.hurry()
+            dispatcher.ring()
             for _ in range(_ROUNDS):
                 await self._drained(self._volume.clock())
                 if not await self.session.scan():
@@ -203,12 +204,13 @@ class Steering:
             error = self.condition.offline
             if error is not None:
                 raise Unreachable(error.reason, hint=error.hint)
-            self.session.dispatcher.ring()
             waits = self._journal.has_due(until_ns, self._volume.clock())
             if not waits and not self.session.has_hints:
                 return
-            with trio.move_on_after(_POLL_S):
+            with trio.move_on_after(_POLL_S) as scope:
                 await self.condition.wait_for_change()
+            if scope.cancelled_caught:
+                self.session.dispatcher.ring()
 
     async def pause(self) -> None:
         """No transfers from now on; returns when none is under way."""

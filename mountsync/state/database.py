@@ -297,9 +297,17 @@ class Database:
         return self._log_pages >= CHECKPOINT_PAGES
 
     async def checkpoint(self) -> None:
-        """Copies SQLite's log into the database, in a thread, while work goes on."""
+        """Copies SQLite's log into the database, in a thread, while work goes on.
+
+        What was appended meanwhile is little; it is copied here, between two batches, because only a log
+        that is copied whole is written from its beginning again. Else it would grow for ever.
+        """
         self.fold()
         await trio.to_thread.run_sync(_checkpoint, self.path)
+        if self._depth:
+            return
+        self.fold()
+        self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         self._log_pages = 0
 
     def close(self) -> None:
