@@ -15,7 +15,19 @@ import trio
 
 from mountsync.engine.replica import Replica
 from mountsync.engine.transfers import MeteredSource, Transfers
-from mountsync.errors import Busy, MountsyncError, PathError, Stale, Unreachable, printable
+from mountsync.errors import (
+    AlreadyExists,
+    Busy,
+    DirectoryNotEmpty,
+    IsADirectory,
+    MountsyncError,
+    NotADirectory,
+    NotFound,
+    PathError,
+    Stale,
+    Unreachable,
+    printable,
+)
 from mountsync.model.entry import Digest, Entry, Kind
 from mountsync.model.plan import (
     Action,
@@ -31,6 +43,14 @@ from mountsync.model.plan import (
 )
 from mountsync.paths import RelPath, is_within, parts_of
 from mountsync.storage.api import Source
+
+_SURPRISES: Final = (Stale, NotFound, AlreadyExists, IsADirectory, NotADirectory, DirectoryNotEmpty)
+
+
+def is_surprise(error: MountsyncError) -> bool:
+    """Whether it says that a side is not as the plan saw it: it has to be looked at again, no more."""
+    return isinstance(error, _SURPRISES)
+
 
 LARGE: Final = 4 << 20
 """Bodies above this size share all lanes but one, so that one is always free for small ones."""
@@ -155,7 +175,7 @@ class Executor:
         path = path_of(action)
         for where, bad, error in self._broken:
             if where is side and is_within(path, bad):
-                kind = Busy if error.transient or isinstance(error, Stale) else PathError
+                kind = Stale if is_surprise(error) else Busy if error.transient else PathError
                 raise kind(f"it depends on {printable(bad)}, which failed: {error.reason}", path=path)
 
     def _note_failure(self, side: Side, action: Action, error: MountsyncError) -> None:

@@ -88,7 +88,7 @@ class MountedReplica:
             raise Stale("the file changed meanwhile", path=path)
         if node.id in self._scope.unrested:
             raise Stale("the file is being written", path=path)
-        source = await self._open(node.id)
+        source = await self._open(path, node.id)
         try:
             if source.size != entry.size and node.id not in self._restless:
                 raise Stale("the file changed meanwhile", path=path)
@@ -96,14 +96,30 @@ class MountedReplica:
         finally:
             source.close()
 
-    async def _open(self, node: NodeId) -> ClosableSource:
+    async def _open(self, path: RelPath, node: NodeId) -> ClosableSource:
         if node in self._restless:
             return await self._volume.snapshot_body(node)
-        while True:
-            try:
-                return self._volume.body(node)
-            except ContentAbsent as absent:
-                await self._fetch(absent.node, absent.start, absent.stop)
+        try:
+            return self._volume.body(node)
+        except ContentAbsent as absent:
+            await self._bring(path, absent)
+        try:
+            return self._volume.body(node)
+        except ContentAbsent as absent:
+            raise Stale("the file changed while it was fetched", path=path) from absent
+
+    async def _bring(self, path: RelPath, absent: ContentAbsent) -> None:
+        """Fetches a file that was renamed here before it was ever read.
+
+        When the remote deleted or replaced its content meanwhile, there is nothing that the new name could
+        stand for: the name goes.
+        """
+        try:
+            await self._fetch(absent.node, absent.start, absent.stop)
+        except Stale:
+            if absent.node in self._scope.vanished:
+                self._adopter.drop_lost(*self.place(path), absent.node)
+            raise
 
     async def put(self, action: Put, source: Source) -> Entry:
         del source  # nothing travels before it is read
@@ -117,7 +133,8 @@ class MountedReplica:
 
     def _plant(self, path: RelPath, entry: Entry, expect: Entry | None) -> Entry:
         parent, name = self.place(path)
-        self._adopter.plant(parent, name, entry, instead_of=self._expected(path, expect))
+        old = self._expected(path, expect)
+        self._adopter.plant(parent, name, entry, instead_of=old, seen=self._seen(old))
         return self._look(parent, name, path)
 
     async def delete(self, action: Delete) -> None:
@@ -125,7 +142,7 @@ class MountedReplica:
         node = self._expected(action.path, action.expect)
         if node is None:
             raise Stale("the entry changed meanwhile", path=action.path)
-        self._adopter.drop(parent, name, node)
+        self._adopter.drop(parent, name, node, seen=self._seen(node))
 
     async def move(self, action: Move) -> Entry:
         parent, name = self.place(action.source)
@@ -152,7 +169,7 @@ class MountedReplica:
         node = self._expected(action.path, action.expect)
         if node is None:
             raise Stale("the entry changed meanwhile", path=action.path)
-        self._adopter.refresh(parent, name, action.entry, node)
+        self._adopter.refresh(parent, name, action.entry, node, seen=self._seen(node))
         return self._look(parent, name, action.path)
 
     async def barrier(self) -> None:
@@ -175,6 +192,10 @@ class MountedReplica:
         if node is None or node.generation != named[1]:
             raise Stale("the entry changed meanwhile", path=path)
         return node.id
+
+    def _seen(self, node: NodeId | None) -> int | None:
+        """Which changes of a node the plan knows of."""
+        return None if node is None else self._scope.versions.get(node)
 
     def _look(self, parent: NodeId, name: bytes, path: RelPath) -> Entry:
         node = self._tree.child(parent, name)

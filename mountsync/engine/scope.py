@@ -57,6 +57,8 @@ class Scope:
     """Directories that this cycle renames or removes on the remote."""
     unrested: frozenset[NodeId] = frozenset()
     """Files that somebody is writing: they take part in what is decided, but do not travel yet."""
+    vanished: frozenset[NodeId] = frozenset()
+    """Nodes of which the remote no longer has, anywhere that we know of, what was agreed."""
     observed: frozenset[RelPath] = frozenset()
     """Paths of the remote that were looked at for this cycle; the others are taken from the base."""
 
@@ -277,6 +279,7 @@ class ScopeBuilder:
             if place in self._observed and path is not None:
                 observed.add(path)
         scope.observed = frozenset(observed)
+        scope.vanished = frozenset(node for node in self._nodes if self._is_vanished(node))
         scope.moves_a = list(self._moves(scope))
         scope.moves_b = [move for move in self._remote_moves if move[0] in scope.base and move[1] in scope.b]
         for node in self._nodes:
@@ -284,6 +287,14 @@ class ScopeBuilder:
             if row is not None:
                 scope.versions[node] = row.version
         return scope
+
+    def _is_vanished(self, node: NodeId) -> bool:
+        for row in self._base.of_node(node):
+            place = (row.parent, row.name)
+            seen = self._observed.get(place) if place in self._observed else row.remote
+            if seen is not None and seen.token == row.remote.token:
+                return False
+        return True
 
     def _add_listing(self, scope: Scope, place: Place) -> RelPath | None:
         folder, name = place

@@ -8,18 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from mountsync import errors
+from mountsync.engine.apply import is_surprise
 from mountsync.engine.scope import Known, Place, Scope
-from mountsync.errors import (
-    AlreadyExists,
-    Busy,
-    DirectoryNotEmpty,
-    IsADirectory,
-    MountsyncError,
-    NotADirectory,
-    NotFound,
-    PathError,
-    Stale,
-)
+from mountsync.errors import Busy, MountsyncError, PathError
 from mountsync.model.base import Agreed
 from mountsync.model.entry import Entry, Kind, Problem
 from mountsync.model.plan import Action, Delete, Move, Plan, Put, Side, path_of
@@ -45,9 +36,6 @@ def wait_before_retry(attempts: int, *, transient: bool) -> float:
     return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries, guards nothing
 
 
-_SURPRISES: Final = (Stale, NotFound, AlreadyExists, IsADirectory, NotADirectory, DirectoryNotEmpty)
-
-
 @dataclass(frozen=True, slots=True)
 class Failure:
     """An action that could not be done."""
@@ -59,7 +47,7 @@ class Failure:
     @property
     def is_surprise(self) -> bool:
         """Whether that side was not what the plan expected: it has to be looked at again, no more."""
-        return isinstance(self.error, _SURPRISES)
+        return is_surprise(self.error)
 
 
 class MountRecorder:

@@ -33,6 +33,8 @@ _LISTED: Final = 1000
 """Problems that a status shows at most."""
 _ROUNDS: Final = 20
 """How often a flush looks at the remote before it leaves the rest, which keeps changing, to others."""
+_RESTING_NS: Final = 3_000_000_000
+"""A flush waits for changes that rest no longer than this, because something has to be looked at first."""
 _POLL_S: Final = 0.5
 
 
@@ -204,7 +206,8 @@ class Steering:
             error = self.condition.offline
             if error is not None:
                 raise Unreachable(error.reason, hint=error.hint)
-            waits = self._journal.has_due(until_ns, self._volume.clock())
+            now = self._volume.clock()
+            waits = self._journal.has_due(until_ns, now, now + _RESTING_NS)
             if not waits and not self.session.has_hints:
                 return
             with trio.move_on_after(_POLL_S) as scope:

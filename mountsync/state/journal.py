@@ -136,10 +136,15 @@ class Journal:
             (since_ns, node_id),
         )
 
-    def has_due(self, since_ns: int, now_ns: int) -> bool:
-        """Whether a change that began at `since_ns` or before could be sent now and was not agreed yet."""
+    def has_due(self, since_ns: int, now_ns: int, soon_ns: int) -> bool:
+        """Whether a change that began at `since_ns` or before was not agreed yet and can be sent now.
+
+        Without having failed it may rest until `soon_ns`.
+        """
         found = self._db.row(
-            "SELECT 1 FROM journal WHERE since_ns <= ? AND not_before_ns <= ? LIMIT 1", (since_ns, now_ns)
+            "SELECT 1 FROM journal WHERE since_ns <= ?1"
+            " AND (not_before_ns <= ?2 OR (problem IS NULL AND not_before_ns <= ?3)) LIMIT 1",
+            (since_ns, now_ns, soon_ns),
         )
         return found is not None
 

@@ -2,7 +2,7 @@
 
 Each method is one transaction that changes the tree and the base together, so that no crash can make
 the one speak of something that the other does not know. Nothing here touches a node that has changes
-of its own: then Stale is raised, and whoever decided that decides again.
+of its own but those at journal version `seen`: then Stale is raised, and whoever decided that decides again.
 
 A remote file whose content changed becomes a new node under the old name. Open handles keep the old
 node, and the kernel, which trusts its own idea of the size of files that it knows, learns of a file
@@ -74,10 +74,18 @@ class Adopter:
         self._ownership = ownership
         self._clock = clock
 
-    def plant(self, parent: NodeId, name: bytes, remote: Entry, *, instead_of: NodeId | None) -> NodeId:
+    def plant(
+        self,
+        parent: NodeId,
+        name: bytes,
+        remote: Entry,
+        *,
+        instead_of: NodeId | None,
+        seen: int | None = None,
+    ) -> NodeId:
         """Shows a remote object under a name, cold, in place of `instead_of` (None: of nothing)."""
         with self._db.transaction:
-            old = self._expect(parent, name, instead_of)
+            old = self._expect(parent, name, instead_of, seen)
             if old is not None:
                 self._detach(parent, name, old)
             node = self._insert(parent, name, remote, old)
@@ -151,15 +159,28 @@ class Adopter:
             listed=0,
         )
 
-    def drop(self, parent: NodeId, name: bytes, node_id: NodeId) -> None:
+    def drop(self, parent: NodeId, name: bytes, node_id: NodeId, *, seen: int | None = None) -> None:
         """Takes away what the remote no longer has. Raises DirectoryNotEmpty while names are below it."""
         with self._db.transaction:
-            node = self._expect(parent, name, node_id)
+            node = self._expect(parent, name, node_id, seen)
             assert node is not None
             if node.is_directory and self._tree.has_children(node.id):
                 raise DirectoryNotEmpty("the directory holds files of this machine", path=from_bytes(name))
             self._detach(parent, name, node)
             self._base.remove(parent, name)
+            self._changed_directory(parent)
+        self._kernel().entry_vanished(parent, name, node_id)
+        self._guard.remove_node_if_unused(node_id)
+
+    def drop_lost(self, parent: NodeId, name: bytes, node_id: NodeId) -> None:
+        """Takes away a name of a file whose bytes are neither here nor on the remote any more."""
+        with self._db.transaction:
+            node = self._tree.child(parent, name)
+            if node is None or node.id != node_id or node.is_complete or self._guard.is_busy(node_id):
+                raise Stale("the tree changed meanwhile", path=from_bytes(name))
+            self._detach(parent, name, node)
+            if not node.nlink:
+                self._db.execute("DELETE FROM journal WHERE node = ?", (node_id,))
             self._changed_directory(parent)
         self._kernel().entry_vanished(parent, name, node_id)
         self._guard.remove_node_if_unused(node_id)
@@ -197,10 +218,12 @@ class Adopter:
         self._kernel().entry_vanished(parent, name, node_id)
         self._kernel().entry_appeared(parent, new_name)
 
-    def refresh(self, parent: NodeId, name: bytes, remote: Entry, node_id: NodeId) -> None:
+    def refresh(
+        self, parent: NodeId, name: bytes, remote: Entry, node_id: NodeId, *, seen: int | None = None
+    ) -> None:
         """Takes over mtime and mode of the remote; the content is the same."""
         with self._db.transaction:
-            node = self._expect(parent, name, node_id)
+            node = self._expect(parent, name, node_id, seen)
             assert node is not None
             if remote.mtime_ns is not None:
                 node.mtime_ns = remote.mtime_ns
@@ -230,15 +253,17 @@ class Adopter:
                     node.listed = 1
                     self._tree.save(node)
 
-    def _expect(self, parent: NodeId, name: bytes, node_id: NodeId | None) -> Node | None:
+    def _expect(self, parent: NodeId, name: bytes, node_id: NodeId | None, seen: int | None) -> Node | None:
         node = self._tree.child(parent, name)
         found = None if node is None else node.id
-        if found != node_id or (node is not None and self._has_changes(node)):
+        if found != node_id or (node is not None and self._has_changes(node, seen)):
             raise Stale("the tree changed meanwhile", path=from_bytes(name))
         return node
 
-    def _has_changes(self, node: Node) -> bool:
-        return self._journal.has(node.id) or self._guard.is_busy(node.id)
+    def _has_changes(self, node: Node, seen: int | None) -> bool:
+        """Whether the node changed besides what the decision took into account."""
+        row = self._journal.find(node.id)
+        return (row is not None and row.version != seen) or self._guard.is_busy(node.id)
 
     def _detach(self, parent: NodeId, name: bytes, node: Node) -> None:
         if node.is_directory and self._tree.has_children(node.id):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from trio.testing import MockClock
 
 
@@ -24,3 +25,22 @@ def home() -> Iterator[Path]:
     made = Path(tempfile.mkdtemp(prefix="mountsync-test-", dir=shared if shared.is_dir() else None))
     yield made
     shutil.rmtree(made)
+
+
+INTERNAL: list[object] = []
+
+
+def _no_noise(_logger: object, _method: str, event: dict[str, object]) -> dict[str, object]:
+    if event.get("event") == "internal error":
+        INTERNAL.append(event.get("exc_info"))
+    raise structlog.DropEvent
+
+
+@pytest.fixture(autouse=True)
+def no_internal_errors() -> Iterator[list[object]]:
+    """Logs are dropped; an internal error fails the test, unless the test takes it out of the list."""
+    INTERNAL.clear()
+    structlog.configure(processors=[_no_noise])
+    yield INTERNAL
+    structlog.reset_defaults()
+    assert INTERNAL == []

@@ -5,8 +5,8 @@
         await m.flush()
         assert await m.remote_tree() == {"a": None, "a/b": b"text"}
 
-Trees are dicts: path to bytes of a file, to a str with a link's text, or to None for a directory. `crash` leaves
-the mount as `kill -9` would; `mounted` on the same folder starts it again.
+Trees are dicts: path to bytes of a file, to a str with a link's text, or to None for a directory. `Killed`
+raised in the block leaves the mount as `kill -9` would; `mounted` on the same folder starts it again.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +28,7 @@ from mountsync.engine.condition import Condition
 from mountsync.engine.steering import Steering
 from mountsync.engine.storage_replica import StorageReplica, nothing_hidden
 from mountsync.engine.transfers import Transfers
-from mountsync.errors import MountsyncError, NotFound
+from mountsync.errors import MountsyncError, NotFound, PathError
 from mountsync.formats.local_names import LocalNames
 from mountsync.model.entry import Kind
 from mountsync.model.status import Status
@@ -126,7 +127,7 @@ class Mounted:
         outer = excluded or nothing_hidden
         self.remote = StorageReplica(storage, excluded=lambda path: local.holds(path) or outer(path))
         self.heard = Heard()
-        self.condition = Condition(lambda: self.steering.condition_changed())
+        self.condition = Condition(self._condition_changed)
         self.ended = trio.Event()
         self.steering = Steering(
             name="test",
@@ -142,6 +143,9 @@ class Mounted:
 
     def wire(self, nursery: trio.Nursery, tuning: Tuning, **more: Any) -> None:
         self.engine = Engine(self.volume, self.remote, self.steering, nursery, tuning, **more)
+
+    def _condition_changed(self) -> None:
+        self.steering.condition_changed()
 
     @property
     def session(self):
@@ -167,7 +171,7 @@ class Mounted:
     async def lookup(self, path: str) -> Node:
         node = self.tree.node(ROOT_ID)
         for part in path.split("/") if path else ():
-            found = await self._ask(lambda at=node.id, name=os.fsencode(part): self.volume.lookup(at, name))
+            found = await self._ask(partial(self.volume.lookup, node.id, os.fsencode(part)))
             if found is None:
                 raise NotFound("there is no such name", path=path)
             node = found
@@ -193,6 +197,8 @@ class Mounted:
                 raise NotFound("there is no such name", path=path)
             made = await self._ask(lambda: self.volume.create(parent, name, 0o644, flags, 1000, 1000))
             return made[0]
+        if found.is_symlink:
+            raise PathError("a kernel would follow the link", path=path)
         return await self._ask(lambda: self.volume.open(found.id, flags))
 
     async def write_to(self, handle: Handle, offset: int, data: bytes) -> None:

@@ -1,0 +1,52 @@
+"""Whatever happens, and in whatever order: both sides agree in the end and nothing is lost."""
+
+from __future__ import annotations
+
+import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.engine.histories import PATHS, play
+
+trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING = True
+
+paths = st.sampled_from(PATHS)
+one = lambda name: st.tuples(st.just(name), paths)  # noqa: E731
+two = lambda name: st.tuples(st.just(name), paths, paths)  # noqa: E731
+plain = lambda name: st.tuples(st.just(name))  # noqa: E731
+
+LOCAL = st.one_of(
+    one("local_write"), one("local_write"), one("local_save"), one("local_unlink"), one("local_mkdir"),
+    one("local_rmdir"), two("local_rename"), two("local_rename"), one("local_hold"), plain("local_let_go"),
+    one("local_symlink"), two("local_link"), one("local_chmod"), one("local_read"),
+)  # fmt: skip
+REMOTE = st.one_of(
+    one("remote_write"), one("remote_write"), one("remote_delete"), one("remote_mkdir"), one("remote_rmdir"),
+    two("remote_move"), two("remote_move"), one("remote_symlink"),
+)  # fmt: skip
+TIME = st.one_of(
+    st.tuples(st.just("steps"), st.integers(1, 60)),
+    st.tuples(st.just("wait"), st.sampled_from([0.1, 1.1, 5.0])),
+    plain("flush"),
+    plain("poll"),
+)
+TROUBLE = st.one_of(plain("offline"), plain("online"), plain("crash"))
+
+
+def lists(*kinds):
+    return st.lists(st.one_of(*kinds), max_size=30)
+
+
+quick = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+
+
+@given(lists(LOCAL, LOCAL, REMOTE, TIME, TIME))
+@quick
+def test_both_sides_change(ops):
+    play(ops)
+
+
+@given(lists(LOCAL, LOCAL, REMOTE, TIME, TIME, TROUBLE))
+@quick
+def test_both_sides_change_and_things_go_wrong(ops):
+    play(ops)
