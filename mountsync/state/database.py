@@ -216,8 +216,9 @@ class Database:
 
     def _roll_back(self) -> None:
         """Undoes the transaction that failed: the batch is run again without it."""
-        self._current = []
-        self._rebuild_batch()
+        if self._current:
+            self._current = []
+            self._rebuild_batch()
         undo, self._undo = self._undo, []
         for step in reversed(undo):
             step()
