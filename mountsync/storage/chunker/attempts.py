@@ -13,7 +13,7 @@ from mountsync.storage.chunker.journal import Journal, MoveRecord, Noted, Remova
 from mountsync.storage.chunker.layout import Layout
 from mountsync.storage.chunker.objects import is_there, remove
 from mountsync.storage.chunker.parallel import run_all
-from mountsync.storage.chunker.replace import finish, unfinished
+from mountsync.storage.chunker.replace import finish, take_back, unfinished
 from mountsync.storage.chunker.stage import Stage, discard_attempt, transaction_of
 from mountsync.storage.chunker.transfer import Mover
 from mountsync.storage.chunker.view import View
@@ -29,6 +29,8 @@ class Attempts:
         self._uploads: defaultdict[RelPath, list[Noted]] = defaultdict(list)
         self._others: list[Noted] = []
         self._settling = trio.Lock()
+        self.under_way: set[Stage] = set()
+        """Uploads of this process."""
 
     @property
     def mover(self) -> Mover:
@@ -37,10 +39,10 @@ class Attempts:
 
     @property
     def transactions(self) -> frozenset[tuple[RelPath, str]]:
-        """Uploads that may be taken up again: their chunks are not garbage."""
-        return frozenset(
-            (path, transaction_of(noted)) for path, left in self._uploads.items() for noted in left
-        )
+        """Uploads that are under way or may be taken up again: their chunks are not garbage."""
+        left = [noted for several in self._uploads.values() for noted in several]
+        now = [stage.noted for stage in self.under_way if stage.begun]
+        return frozenset((noted.path, transaction_of(noted)) for noted in (*left, *now))
 
     def add(self, left: list[Noted]) -> None:
         """Takes charge of records."""
@@ -72,22 +74,26 @@ class Attempts:
         return await self._finished(found)
 
     async def _finished(self, found: Layout) -> Layout:
-        """Ends what was committed; uploads that were not stay."""
+        """Ends what was committed; takes back names that were given before a commit that never came."""
+        known = list(self._uploads.get(found.path, ()))
         transaction = found.metadata.transaction if found.metadata is not None else ""
-        mine = [
-            n for n in self._uploads.get(found.path, ()) if transaction and transaction_of(n) == transaction
-        ]
-        if not mine and not unfinished(found):
-            return found
-        replaces = next((n.record.replaces for n in mine if isinstance(n.record, UploadRecord)), "")
+        mine = [noted for noted in known if transaction and transaction_of(noted) == transaction]
         with trio.CancelScope(shield=True):
-            found = await finish(self._view, found, replaces=replaces, careful=True)
-            for noted in mine:
-                self._uploads[found.path].remove(noted)
-                await trio.to_thread.run_sync(self._journal.end, noted)
-        if not self._uploads.get(found.path):
-            self._uploads.pop(found.path, None)
+            if mine or unfinished(found):
+                replaces = next((n.record.replaces for n in mine if isinstance(n.record, UploadRecord)), "")
+                found = await finish(self._view, found, replaces=replaces, careful=True)
+                await self._end(mine)
+            elif known:
+                found = await take_back(self._view, found)
         return self._view.remember(found)
+
+    async def _end(self, uploads: list[Noted]) -> None:
+        """Forgets uploads."""
+        for noted in uploads:
+            self._uploads[noted.path].remove(noted)
+            await trio.to_thread.run_sync(self._journal.end, noted)
+            if not self._uploads[noted.path]:
+                del self._uploads[noted.path]
 
     async def settle(self, path: RelPath) -> None:
         """Finishes moves and removals that concern `path`. Raises what keeps them from it."""
@@ -140,11 +146,7 @@ class Attempts:
         for path in list(self._uploads):
             found = await self._finished(await self._view.look_around(path))
             there = {piece.name.transaction for piece in found.left_over}
-            for noted in [n for n in self._uploads.get(path, ()) if transaction_of(n) not in there]:
-                self._uploads[path].remove(noted)
-                await trio.to_thread.run_sync(self._journal.end, noted)
-            if not self._uploads.get(path):
-                self._uploads.pop(path, None)
+            await self._end([n for n in self._uploads.get(path, ()) if transaction_of(n) not in there])
 
 
 def _paths(noted: Noted) -> list[RelPath]:

@@ -44,6 +44,7 @@ class _Moving(ChunkerStorage):
             if source == target:
                 return found.entry()
             if found.chunks or not _is_simple(there):
+                await self.attempts.discard(there)
                 await self.attempts.mover.move(await self.view.described(found), there)
                 return (await self.view.look(target)).entry()
             return await self._move_object(found, there, replace)
@@ -98,7 +99,9 @@ class _Copying(ChunkerStorage):
             if source == target:
                 return found.entry()
             if found.chunks or not _is_simple(there):
-                return (await copy_chunks(self.view, await self.view.described(found), there)).entry()
+                await self.attempts.discard(there)
+                whole = await self.view.described(found)
+                return (await copy_chunks(self.view, self.journal, whole, there)).entry()
             entry = await base.copy(source, target, expect=pin(found.main), replace=pin(there.main))
             await remove_pieces(self.view, there.chunks)
             self.view.forget(target)

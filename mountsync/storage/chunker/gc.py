@@ -15,7 +15,7 @@ from typing import Final, Literal
 from mountsync.formats.chunk_names import transaction_age
 from mountsync.model.entry import Token
 from mountsync.paths import ROOT, RelPath
-from mountsync.storage.chunker.layout import COMMIT_WORD, Layout, Piece
+from mountsync.storage.chunker.layout import COMMIT_WORD, MOVING_WORD, Layout, Piece
 from mountsync.storage.chunker.objects import remove
 from mountsync.storage.chunker.overlay import ChunkerStorage
 from mountsync.storage.chunker.parallel import run_all
@@ -37,7 +37,7 @@ class Leftover:
     size: int
     reason: Reason
     """`temporary`: of a transaction; `orphan`: in its final place, without a file; `unfinished`: of an
-    upload of this machine that can be taken up again."""
+    upload of this machine that is under way, or can be taken up again."""
     age: float | None
     """Seconds; None when it cannot be told."""
     token: Token | None
@@ -62,9 +62,9 @@ async def find_leftovers(
 async def remove_leftovers(
     storage: ChunkerStorage, leftovers: Iterable[Leftover], *, minimum_age: float = DEFAULT_MINIMUM_AGE
 ) -> list[Leftover]:
-    """Removes those that are at least `minimum_age` seconds old and not `unfinished`; gives them back.
+    """Removes those that are at least `minimum_age` seconds old; gives them back.
 
-    An object that changed since it was found stays.
+    What is `unfinished` stays for the default age at least. An object that changed meanwhile stays.
     """
     old = [leftover for leftover in leftovers if _may_go(leftover, minimum_age)]
 
@@ -93,12 +93,13 @@ async def sweep(storage: ChunkerStorage, folder: RelPath) -> bool:
 
 
 def _may_go(leftover: Leftover, minimum_age: float) -> bool:
-    return leftover.reason != "unfinished" and leftover.age is not None and leftover.age >= minimum_age
+    least = max(minimum_age, DEFAULT_MINIMUM_AGE) if leftover.reason == "unfinished" else minimum_age
+    return leftover.age is not None and leftover.age >= least
 
 
 def _leftovers(storage: ChunkerStorage, layout: Layout, now: float) -> list[Leftover]:
     """The leftovers beside one file. Control objects of others are none of our business."""
-    ours = [p for p in layout.left_over if p.name.control in (None, COMMIT_WORD)]
+    ours = [p for p in layout.left_over if p.name.control in (None, COMMIT_WORD, MOVING_WORD)]
     return [_leftover(storage, layout, piece, now) for piece in ours]
 
 

@@ -58,14 +58,14 @@ class MoveRecord(msgspec.Struct, frozen=True, tag="move"):
 
     path: bytes
     target: bytes
-    steps: list[tuple[bytes, bytes, str]]
-    """From, to, token."""
+    phases: list[list[tuple[bytes, bytes, str]]]
+    """From, to, token; the steps of one phase may be taken at once."""
     metadata: bytes = b""
     """What makes the target valid; empty when the last step does."""
     replaces: str = ""
     """The token of the target's own object, empty when nothing was there."""
-    source_main: str = ""
-    """The token of the source's own object, empty when it is among the steps or there is none."""
+    rest: list[tuple[bytes, str]] = []
+    """Objects that go when the target is valid: path, token; an empty token means any."""
     mtime_ns: int | None = None
 
 

@@ -29,6 +29,8 @@ from mountsync.storage.api import Listed
 
 COMMIT_WORD: Final = "commit"
 """The control object that names the valid version while a file without metadata is replaced."""
+MOVING_WORD: Final = "moving"
+"""The control object that holds a file's metadata while its chunks are on their way to another name."""
 
 _HASH_LENGTHS: Final = (0, 41, 50, 91)
 """How much longer hashes make the metadata: none, md5, sha1, both."""

@@ -43,7 +43,7 @@ from mountsync.storage.chunker.locks import PathLocks
 from mountsync.storage.chunker.names import chunker_names
 from mountsync.storage.chunker.objects import pin
 from mountsync.storage.chunker.reading import read_chunks
-from mountsync.storage.chunker.replace import commit, finish
+from mountsync.storage.chunker.replace import commit, commit_in_place, finish, is_free
 from mountsync.storage.chunker.settings import Settings
 from mountsync.storage.chunker.stage import Stage, Staged, piece_path, remove_pieces
 from mountsync.storage.chunker.view import Survey, View
@@ -60,7 +60,7 @@ class ChunkerStorage:
         self.settings = settings
         self.view = View(base, settings)
         self.attempts = Attempts(self.view, journal)
-        self._journal = journal
+        self.journal = journal
         self.locks = PathLocks()
         self._info = _info(base, settings)
 
@@ -173,7 +173,8 @@ class ChunkerStorage:
 
     async def _put_chunks(self, old: Layout, source: Source, mtime_ns: int | None, settle: Settle) -> Entry:
         """A file in chunks. While they travel others may change the file; then this raises Stale."""
-        stage = Stage(self.view, self._journal, old, source)
+        stage = Stage(self.view, self.journal, old, source)
+        self.attempts.under_way.add(stage)
         try:
             staged = await stage.run(self.attempts.take(old.path), settle=settle, mtime_ns=mtime_ns)
             _insist_still(source, old.path)
@@ -183,6 +184,8 @@ class ChunkerStorage:
         except BaseException as error:
             await self._give_up(stage, error, source)
             raise
+        finally:
+            self.attempts.under_way.discard(stage)
         await trio.to_thread.run_sync(self._remember, made, staged)
         return self.view.remember(made).entry()
 
@@ -195,11 +198,13 @@ class ChunkerStorage:
     async def _commit(self, old: Layout, staged: Staged, mtime_ns: int | None, stage: Stage) -> Layout:
         """Makes the staged version valid and settles it; what fails after the commit is finished later."""
         replaces = old.metadata.transaction if old.metadata is not None else ""
+        in_place = staged.metadata.settle == "chunks" and self.settings.metadata and is_free(old)
+        make_valid = commit_in_place if in_place else commit
         with trio.CancelScope(shield=True):
-            made = await commit(self.view, old, staged, mtime_ns=mtime_ns)
+            made = await make_valid(self.view, old, staged, mtime_ns=mtime_ns)
             stage.committed = True
             made = await finish(self.view, made, replaces=replaces, careful=old.is_file)
-            await trio.to_thread.run_sync(self._journal.end, stage.noted)
+            await trio.to_thread.run_sync(self.journal.end, stage.noted)
         return made
 
     async def _give_up(self, stage: Stage, error: BaseException, source: Source) -> None:
@@ -220,7 +225,7 @@ class ChunkerStorage:
             for chunk, piece in zip(staged.finished, made.chunks, strict=True)
             if piece.entry.token
         ]
-        self._journal.remember(made.path, chunks)
+        self.journal.remember(made.path, chunks)
 
     async def delete(self, path: RelPath, *, expect: Expect = None) -> None:
         async with self.locks.hold(path):
@@ -238,19 +243,19 @@ class ChunkerStorage:
         """First what makes the file exist; from then on it is gone, whatever happens."""
         order = _removal_order(found)
         record = RemovalRecord(to_bytes(found.path), [(to_bytes(at), token or "") for at, token in order])
-        noted = await trio.to_thread.run_sync(self._journal.begin, record)
+        noted = await trio.to_thread.run_sync(self.journal.begin, record)
         with trio.CancelScope(shield=True):
             try:
                 await self.base.delete(order[0][0], expect=order[0][1])
             except PathError:
-                await trio.to_thread.run_sync(self._journal.end, noted)
+                await trio.to_thread.run_sync(self.journal.end, noted)
                 raise
             except MountsyncError:
                 self.attempts.add([noted])
                 raise
             self.attempts.add([noted])
             await self.attempts.settle(found.path)
-        await trio.to_thread.run_sync(self._journal.forget, found.path)
+        await trio.to_thread.run_sync(self.journal.forget, found.path)
 
     async def hashes(self, path: RelPath, *, expect: Expect = None) -> Mapping[str, str]:
         """Of a file in chunks what its metadata says, of a plain one what the base knows."""
@@ -279,7 +284,7 @@ class ChunkerStorage:
             raise
 
     async def aclose(self) -> None:
-        await trio.to_thread.run_sync(self._journal.close)
+        await trio.to_thread.run_sync(self.journal.close)
         await self.base.aclose()
 
 

@@ -1,27 +1,31 @@
 """The commit of a new version, and what is left to do after it.
 
-The commit is one step: the object of the file's own name is replaced by metadata that names the new
-chunks by their transaction. Before it the old version stands, after it the new one; in both modes.
+The commit is one step, the replacement of the object of the file's own name. Where the final names of
+the new chunks are free they are taken first, and the commit is the end. Where chunks of the old
+version have these names, and in `norename` mode, the new chunks stay under their transaction and the
+metadata names it. Before the commit the old version stands, after it the new one.
 
-In `norename` mode nothing but removing the old chunks is left, and rclone reads old or new at every
-moment. In `rename` mode the metadata carries `settle` as long as chunks lose their suffix, so that
-every mountsync, on any machine, reads the new version meanwhile and can finish the work; rclone sees
-the old version, then an error, then the new one, never bytes of both.
+In `norename` mode nothing but removing the old chunks is left then, and rclone reads old or new at
+every moment. In `rename` mode the metadata carries `settle` as long as chunks lose their suffix, so
+that every mountsync, on any machine, reads the new version meanwhile and can finish the work. rclone
+reads the old version, then nothing, then the new one: the order of the steps sees to it that there is
+never a set of chunks that passes for a whole file and is not one, and that metadata is never without
+any chunk, which rclone would take for a small file.
 
 Without metadata a control object carries what the metadata would say; rclone passes it over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from mountsync.errors import AlreadyExists, NotFound, Stale
+from mountsync.errors import AlreadyExists, NotFound, PathError, Stale
 from mountsync.formats.chunk_metadata import ChunkMetadata, encode_metadata
 from mountsync.formats.chunk_names import ChunkName
 from mountsync.model.entry import Entry
-from mountsync.paths import join, name_of, parent_of
+from mountsync.paths import RelPath, join, name_of, parent_of
 from mountsync.storage.api import ABSENT
 from mountsync.storage.chunker.layout import COMMIT_WORD, Layout, Piece
 from mountsync.storage.chunker.objects import barrier, is_there, pin, relocate, remove
@@ -54,6 +58,38 @@ async def commit(view: View, old: Layout, staged: Staged, *, mtime_ns: int | Non
     return Layout(old.path, None, staged.pieces, staged.metadata, commit=piece, stale=stale, left_over=left)
 
 
+def is_free(old: Layout) -> bool:
+    """Whether new chunks can take their final names before the commit: the old version has none there."""
+    return not any(not piece.name.transaction for piece in old.chunks)
+
+
+async def commit_in_place(view: View, old: Layout, staged: Staged, *, mtime_ns: int | None) -> Layout:
+    """Gives the staged chunks their final names, then makes them valid. Raises Stale as `commit`.
+
+    For files with metadata, where `is_free`. On an error that leaves no doubt nothing has changed.
+    """
+    await remove_pieces(view, (piece for piece in old.left_over if _is_settled(piece)))
+    hidden = Layout(old.path, None, staged.pieces, staged.metadata)
+    pieces = await _named_finally(view, hidden)
+    if old.is_file:
+        await barrier(view.base)
+    metadata = replace(staged.metadata, transaction="", settle="")
+    body = BytesSource(encode_metadata(metadata))
+    try:
+        main = await view.base.write(old.path, body, mtime_ns=mtime_ns, expect=pin(old.main))
+    except PathError:
+        await remove_pieces(view, pieces)
+        raise
+    used = {piece.path for piece in staged.pieces}
+    others = (piece for piece in (*old.chunks, *old.left_over) if piece.path not in used)
+    left = tuple(piece for piece in others if not _is_settled(piece))
+    return Layout(old.path, main, pieces, metadata, left_over=left)
+
+
+def _is_settled(piece: Piece) -> bool:
+    return piece.name.index is not None and not piece.name.transaction
+
+
 async def finish(view: View, layout: Layout, *, replaces: str, careful: bool) -> Layout:
     """Removes what the committed version replaced and gives chunks their final names.
 
@@ -72,6 +108,13 @@ async def finish(view: View, layout: Layout, *, replaces: str, careful: bool) ->
                 raise
             layout = fresh
     raise AssertionError("unreachable")
+
+
+async def take_back(view: View, found: Layout) -> Layout:
+    """Removes chunks that have their final names and belong to no version."""
+    gone = [piece for piece in found.left_over if _is_settled(piece)]
+    await remove_pieces(view, gone)
+    return _without(found, gone)
 
 
 def unfinished(layout: Layout) -> bool:
@@ -99,13 +142,20 @@ async def _finish(view: View, layout: Layout, *, replaces: str, careful: bool) -
     gone = [p for p in layout.left_over if p.name.index is not None and p.name.transaction in ("", replaces)]
     if careful and gone:
         await barrier(view.base)
+    if layout.metadata.settle == "chunks":
+        return await _settle(view, layout, gone, careful=careful)
+    if layout.metadata.settle == "plain" and not view.settings.norename:
+        # rclone refuses a small file beside chunks, and would serve metadata without any.
+        plain = await _unwrap(view, layout)
+        await remove_first_first(view, gone)
+        return _without(plain, gone)
     await remove_first_first(view, gone)
-    layout = replace(layout, left_over=tuple(p for p in layout.left_over if p not in gone))
-    if layout.metadata is not None and layout.metadata.settle == "plain":
-        return await _unwrap(view, layout)
-    if layout.metadata is not None and layout.metadata.settle == "chunks":
-        return await _settle(view, layout, careful=careful)
-    return layout
+    layout = _without(layout, gone)
+    return await _unwrap(view, layout) if layout.metadata and layout.metadata.settle == "plain" else layout
+
+
+def _without(layout: Layout, gone: list[Piece]) -> Layout:
+    return replace(layout, left_over=tuple(piece for piece in layout.left_over if piece not in gone))
 
 
 async def remove_first_first(view: View, pieces: Iterable[Piece]) -> None:
@@ -124,9 +174,10 @@ async def _unwrap(view: View, layout: Layout) -> Layout:
     return Layout(layout.path, main, left_over=layout.left_over)
 
 
-async def _settle(view: View, layout: Layout, *, careful: bool) -> Layout:
+async def _settle(view: View, layout: Layout, gone: list[Piece], *, careful: bool) -> Layout:
     """All chunks lose their suffix, then the metadata its transaction."""
-    settled = await _named_finally(view, layout)
+    settled = await _replaced(view, layout, gone)
+    layout = _without(layout, gone)
     if careful:
         await barrier(view.base)
     await _insist(view, settled)
@@ -141,23 +192,68 @@ async def _settle(view: View, layout: Layout, *, careful: bool) -> Layout:
     return Layout(layout.path, main, settled, metadata, left_over=layout.left_over)
 
 
+async def _replaced(view: View, layout: Layout, gone: list[Piece]) -> tuple[Piece, ...]:
+    """New chunks take the names of old ones, while the first one is away: so no set passes for whole.
+
+    With metadata at least one chunk stays all the time; where the first is the only one it is replaced
+    in one step instead.
+    """
+    others = [p for p in (*layout.chunks, *gone) if p.name.index and not p.name.transaction]
+    if others or not view.settings.metadata:
+        layout = await _without_first(view, layout, gone)
+        gone = [piece for piece in gone if piece.name.index or piece.name.transaction]
+    in_the_way = {piece.path: piece for piece in gone}
+    indices = {piece.name.index for piece in layout.chunks}
+    excess = [p for p in gone if p.name.transaction or p.name.index not in indices]
+    if view.settings.metadata and len(layout.chunks) == 1:
+        named = await _named_finally(view, layout, in_the_way)
+        await remove_pieces(view, excess)
+        return named
+    return await _named_finally(view, layout, in_the_way, before_first=excess)
+
+
+async def _without_first(view: View, layout: Layout, gone: list[Piece]) -> Layout:
+    """Takes the first chunk from its final place: an old one goes, a kept one is hidden."""
+    await remove_pieces(view, [p for p in gone if p.name.index == 0 and not p.name.transaction])
+    first = layout.chunks[0]
+    moving = any(piece.name.transaction for piece in layout.chunks)
+    if first.name.transaction or not moving or layout.metadata is None:
+        return layout
+    transaction = layout.metadata.transaction
+    path = piece_path(view, layout.path, 0, transaction)
+    entry = await relocate(view.base, first.path, path, expect=first.entry.token)
+    hidden = Piece(path, ChunkName(first.name.base, 0, transaction=transaction), entry)
+    return layout.with_chunks((hidden, *layout.chunks[1:]))
+
+
 async def _rewritten(view: View, layout: Layout, main: Entry, metadata: ChunkMetadata) -> Entry:
     body = BytesSource(encode_metadata(metadata))
     return await view.base.write(layout.path, body, mtime_ns=main.mtime_ns, expect=main.token)
 
 
-async def _named_finally(view: View, layout: Layout) -> tuple[Piece, ...]:
-    """The chunks under their final names, the first one renamed last."""
+async def _named_finally(
+    view: View,
+    layout: Layout,
+    in_the_way: Mapping[RelPath, Piece] | None = None,
+    before_first: Iterable[Piece] = (),
+) -> tuple[Piece, ...]:
+    """The chunks under their final names, the first one renamed last, after `before_first` has gone.
+
+    `in_the_way` are the versions that may be replaced.
+    """
     named = {piece.name.index: piece for piece in layout.chunks if not piece.name.transaction}
 
     async def rename(piece: Piece) -> None:
         index = piece.name.index or 0
         path = piece_path(view, layout.path, index, "")
-        entry = await relocate(view.base, piece.path, path, expect=piece.entry.token)
+        there = (in_the_way or {}).get(path)
+        wanted = pin(None if there is None else there.entry)
+        entry = await relocate(view.base, piece.path, path, expect=piece.entry.token, replace=wanted)
         named[index] = Piece(path, ChunkName(piece.name.base, index), entry)
 
     moving = [piece for piece in layout.chunks if piece.name.transaction]
     await run_all(rename, [p for p in moving if p.name.index], limit=view.base.info.concurrency)
+    await remove_pieces(view, before_first)
     await run_all(rename, [p for p in moving if not p.name.index], limit=1)
     return tuple(named[index] for index in range(len(layout.chunks)))
 

@@ -16,12 +16,19 @@ from mountsync.formats.chunk_metadata import ChunkMetadata, Settle, decode_metad
 from mountsync.formats.chunk_names import ChunkName
 from mountsync.model.entry import Token
 from mountsync.paths import RelPath, from_bytes, join, name_of, parent_of, to_bytes
-from mountsync.storage.api import ABSENT, Storage, SupportsCopy, SupportsMove
-from mountsync.storage.chunker.journal import Journal, MoveRecord, Noted
-from mountsync.storage.chunker.layout import Layout, Piece
+from mountsync.storage.api import ABSENT, Expect, Storage, SupportsCopy, SupportsMove
+from mountsync.storage.chunker.journal import Journal, MoveRecord, Noted, UploadRecord
+from mountsync.storage.chunker.layout import MOVING_WORD, Layout, Piece
 from mountsync.storage.chunker.objects import is_there, relocate, remove
 from mountsync.storage.chunker.parallel import run_all
-from mountsync.storage.chunker.replace import commit, finish
+from mountsync.storage.chunker.replace import (
+    commit,
+    commit_in_place,
+    finish,
+    is_free,
+    take_back,
+    unfinished,
+)
 from mountsync.storage.chunker.stage import Staged, new_transaction, piece_path, refuse_long_names
 from mountsync.storage.chunker.view import View
 
@@ -36,15 +43,38 @@ class Step:
     size: int = 0
 
 
-def steps_in_place(source: Layout, target: RelPath) -> list[Step]:
-    """Every object to its final name at a target where nothing is; the one that counts goes last."""
-    steps = [_renamed(piece, target) for piece in source.chunks]
+def phases_in_place(view: View, source: Layout, target: Layout) -> list[list[Step]]:
+    """Every object to its final name, where no chunk of the target has these names.
+
+    The metadata is never anywhere without a chunk beside it, which rclone would take for a small file,
+    and replaces what is at the target in the last step.
+    """
+    first, *others = [_renamed(piece, target.path) for piece in source.chunks]
     assert source.main is not None
-    return [*steps, Step(source.path, target, source.main.token)]
+    own = source.main.token
+    if others and not target.exists:
+        return [others, [Step(source.path, target.path, own)], [first]]
+    aside = _aside(view, target.path)
+    return [others, [Step(source.path, aside, own)], [first], [Step(aside, target.path, own)]]
+
+
+def phases_hidden(view: View, source: Layout, target: RelPath, transaction: str) -> list[list[Step]]:
+    """The data to names under a transaction of the target, the metadata aside."""
+    first, *others = steps_hidden(view, source, target, transaction)
+    if not source.chunks:
+        return [[first]]
+    if source.main is None:
+        return [[first], others]
+    return [others, [Step(source.path, _aside(view, target), source.main.token)], [first]]
+
+
+def _aside(view: View, target: RelPath) -> RelPath:
+    """Where metadata is while a file is moved: a control object, which everybody passes over."""
+    return join(parent_of(target), view.settings.names.control(name_of(target), MOVING_WORD))
 
 
 def steps_hidden(view: View, source: Layout, target: RelPath, transaction: str) -> list[Step]:
-    """The data to names under a transaction of the target."""
+    """Every chunk, or the plain object, to a name under a transaction of the target."""
     if source.chunks:
         return [_step(view, piece, target, transaction) for piece in source.chunks]
     assert source.main is not None
@@ -66,15 +96,12 @@ def _step(view: View, piece: Piece, target: RelPath, transaction: str) -> Step:
 
 def may_go_in_place(view: View, source: Layout, target: Layout) -> bool:
     """Whether the objects can go straight to their final names: nothing of the target is in the way."""
-    names = {piece.path for piece in target.left_over}
-    free = not target.exists and target.stale is None
-    return (
-        free
-        and source.main is not None
-        and view.settings.metadata
-        and not any(step.target in names for step in steps_in_place(source, target.path))
-        and not any(piece.name.index is not None and not piece.name.transaction for piece in target.left_over)
-    )
+    if source.main is None or not source.chunks or not view.settings.metadata or not is_free(target):
+        return False
+    if any(piece.name.index is not None and not piece.name.transaction for piece in target.left_over):
+        return False
+    taken = {piece.path for piece in (*target.left_over, *target.chunks)}
+    return not any(step.target in taken for steps in phases_in_place(view, source, target) for step in steps)
 
 
 def metadata_for(view: View, source: Layout, transaction: str) -> ChunkMetadata:
@@ -120,16 +147,16 @@ class Mover:
 
     async def resume(self, noted: Noted) -> None:
         """Finishes a move that an earlier process, or a failed call, left half done."""
-        assert isinstance(noted.record, MoveRecord)
-        if await self._untouched(noted.record):
+        record = noted.record
+        assert isinstance(record, MoveRecord)
+        with trio.CancelScope(shield=True):
+            if not await self._is_over(record):
+                try:
+                    await self._forward(record)
+                except (Stale, Corrupt, AlreadyExists):
+                    await self._back(noted)
+                    raise
             await trio.to_thread.run_sync(self._journal.end, noted)
-            return
-        try:
-            await self._forward(noted.record)
-        except (Stale, Corrupt):
-            await self._back(noted)
-            raise
-        await trio.to_thread.run_sync(self._journal.end, noted)
 
     def _noted(self, record: MoveRecord) -> Noted:
         return self._journal.begin(record, durable=True)
@@ -138,51 +165,64 @@ class Mover:
         view = self._view
         if may_go_in_place(view, source, target):
             refuse_long_names(view, target.path, len(source.chunks), _longest(source))
-            steps = steps_in_place(source, target.path)
-            return MoveRecord(to_bytes(source.path), to_bytes(target.path), _wire(steps))
+            return MoveRecord(
+                to_bytes(source.path),
+                to_bytes(target.path),
+                _wire(phases_in_place(view, source, target)),
+                replaces=_token_of(target),
+                rest=[(to_bytes(piece.path), piece.entry.token or "") for piece in target.chunks],
+            )
         transaction = new_transaction(target)
-        count = max(1, len(source.chunks))
-        refuse_long_names(view, target.path, count, transaction)
-        steps = steps_hidden(view, source, target.path, transaction)
-        own = source.stale or (source.main if source.chunks else None)
+        refuse_long_names(view, target.path, max(1, len(source.chunks)), transaction)
+        rest = [(to_bytes(_aside(view, target.path)), "")] if source.chunks and source.main else []
+        if source.stale is not None:
+            rest.append((to_bytes(source.path), source.stale.token or ""))
         return MoveRecord(
             to_bytes(source.path),
             to_bytes(target.path),
-            _wire(steps),
+            _wire(phases_hidden(view, source, target.path, transaction)),
             metadata=encode_metadata(metadata_for(view, source, transaction)),
-            replaces=(target.main.token or "") if target.main is not None else "",
-            source_main=(own.token or "") if own is not None else "",
+            replaces=_token_of(target),
+            rest=rest,
             mtime_ns=source.first.mtime_ns,
         )
 
     async def _forward(self, record: object) -> None:
         assert isinstance(record, MoveRecord)
-        await self._take(record, back=False)
+        if not await self._is_valid(record):
+            await self._take(record, back=False)
         if record.metadata:
             await self._commit(record)
+        else:
+            await self._remove_rest(record)
         for path in (record.path, record.target):
             self._view.forget(from_bytes(path))
 
     async def _take(self, record: MoveRecord, *, back: bool) -> None:
-        """All steps but the last one in parallel, then the last; or the other way round."""
+        """All phases in their order, or all of them back."""
+        steps = [step for phase in record.phases for step in phase]
+        onward = {step[1]: step[0] for step in steps} if back else {step[0]: step[1] for step in steps}
 
         async def one(step: tuple[bytes, bytes, str]) -> None:
-            source, target = from_bytes(step[0]), from_bytes(step[1])
-            token = Token(step[2])
-            await (self._once(target, source, token) if back else self._once(source, target, token))
+            source, target = (step[1], step[0]) if back else (step[0], step[1])
+            replace = Token(record.replaces) if target == record.target and record.replaces else ABSENT
+            await self._once(source, target, Token(step[2]), onward, replace)
 
-        limit = self._view.base.info.concurrency
-        first, last = record.steps[:-1], record.steps[-1:]
-        for part in (last, first) if back else (first, last):
-            await run_all(one, part, limit=limit)
+        for phase in reversed(record.phases) if back else record.phases:
+            await run_all(one, phase, limit=self._view.base.info.concurrency)
 
-    async def _once(self, source: RelPath, target: RelPath, token: Token) -> None:
-        """One step, done or found done. Raises Corrupt when the object is at neither end."""
-        base = self._view.base
+    async def _once(
+        self, start: bytes, end: bytes, token: Token, onward: dict[bytes, bytes], replace: Expect
+    ) -> None:
+        """One step, done or found done, by where the object is now or where later steps took it.
+
+        Raises Corrupt when the object is nowhere.
+        """
+        base, source, target = self._view.base, from_bytes(start), from_bytes(end)
         try:
-            await relocate(base, source, target, expect=token or None)
+            await relocate(base, source, target, expect=token or None, replace=replace)
         except NotFound:
-            if not await is_there(base, target):
+            if not await self._is_further(end, onward):
                 raise Corrupt("a chunk went away while the file was moved", path=source) from None
         except AlreadyExists:
             # A base that copies and deletes may have been stopped between the two.
@@ -190,9 +230,18 @@ class Mover:
                 raise
             await remove(base, source, token or None)
 
+    async def _is_further(self, place: bytes, onward: dict[bytes, bytes]) -> bool:
+        """Whether an object is at this place, or at one to which later steps take it."""
+        at: bytes | None = place
+        while at is not None:
+            if await is_there(self._view.base, from_bytes(at)):
+                return True
+            at = onward.get(at)
+        return False
+
     async def _commit(self, record: MoveRecord) -> None:
         """Makes the hidden objects at the target the valid version, then ends the source."""
-        source, target = from_bytes(record.path), from_bytes(record.target)
+        target = from_bytes(record.target)
         described = decode_metadata(record.metadata)
         old = await self._view.look_around(target)
         replaces = ""
@@ -203,16 +252,29 @@ class Mover:
             replaces = old.metadata.transaction if old.metadata is not None else ""
             staged = Staged(_pieces_of(old, described), described)
             old = await commit(self._view, old, staged, mtime_ns=record.mtime_ns)
-        if record.source_main:
-            await remove(self._view.base, source, Token(record.source_main))
+        await self._remove_rest(record)
         await finish(self._view, old, replaces=replaces, careful=True)
 
-    async def _untouched(self, record: MoveRecord) -> bool:
-        """Whether not even the first step was taken."""
-        base = self._view.base
-        for source, target, _ in record.steps:
-            if await is_there(base, from_bytes(target)) or not await is_there(base, from_bytes(source)):
-                return False
+    async def _remove_rest(self, record: MoveRecord) -> None:
+        for path, token in record.rest:
+            await remove(self._view.base, from_bytes(path), Token(token) if token else None)
+
+    async def _is_over(self, record: MoveRecord) -> bool:
+        """Whether not even the first step was taken, or all is done: then there is nothing to resume."""
+        steps = [step for phase in record.phases for step in phase]
+        starts = {from_bytes(step[0]) for step in steps} - {from_bytes(step[1]) for step in steps}
+        left = [start for start in starts if await is_there(self._view.base, start)]
+        if len(left) == len(starts):
+            return True
+        if left or not record.metadata:
+            return False
+        hidden = [from_bytes(step[1]) for step in steps]
+        if any([await is_there(self._view.base, at) for at in hidden]):
+            return False
+        found = await self._view.look_around(from_bytes(record.target))
+        if unfinished(found):
+            return False
+        await take_back(self._view, found)
         return True
 
     async def _back(self, noted: Noted) -> None:
@@ -228,35 +290,47 @@ class Mover:
         await trio.to_thread.run_sync(self._journal.end, noted)
 
     async def _is_valid(self, record: MoveRecord) -> bool:
-        target = from_bytes(record.target)
+        """Whether the target became valid under the record's transaction."""
         if not record.metadata:
-            source = from_bytes(record.path)
-            return await is_there(self._view.base, target) and not await is_there(self._view.base, source)
-        found = await self._view.look(target)
+            return False
+        found = await self._view.look(from_bytes(record.target))
         transaction = decode_metadata(record.metadata).transaction
         return found.metadata is not None and found.metadata.transaction == transaction
 
 
-async def copy_chunks(view: View, source: Layout, target: Layout) -> Layout:
+async def copy_chunks(view: View, journal: Journal, source: Layout, target: Layout) -> Layout:
     """Copies a file in chunks, or onto one. Raises Corrupt for a damaged source; then nothing changed."""
     transaction = new_transaction(target)
     refuse_long_names(view, target.path, max(1, len(source.chunks)), transaction)
     metadata = metadata_for(view, source, transaction)
     steps = steps_hidden(view, source, target.path, transaction)
+    replaces = target.metadata.transaction if target.metadata is not None else ""
+    record = UploadRecord(to_bytes(target.path), transaction, replaces)
+    noted = await trio.to_thread.run_sync(journal.begin, record)
     try:
         pieces = await _copied(view, steps, target.path, transaction)
     except BaseException:
         await _drop(view, steps)
+        journal.end(noted)
         raise
-    replaces = target.metadata.transaction if target.metadata is not None else ""
     with trio.CancelScope(shield=True):
-        try:
-            made = await commit(view, target, Staged(pieces, metadata), mtime_ns=source.first.mtime_ns)
-        except PathError:
-            await _drop(view, steps)
-            raise
+        made = await _copy_made(view, target, Staged(pieces, metadata), source.first.mtime_ns, steps)
         made = await finish(view, made, replaces=replaces, careful=target.is_file)
+        await trio.to_thread.run_sync(journal.end, noted)
     return view.remember(made)
+
+
+async def _copy_made(
+    view: View, target: Layout, staged: Staged, mtime_ns: int | None, steps: list[Step]
+) -> Layout:
+    """Commits a copy; its objects go when that fails for good."""
+    in_place = staged.metadata.settle == "chunks" and view.settings.metadata and is_free(target)
+    make_valid = commit_in_place if in_place else commit
+    try:
+        return await make_valid(view, target, staged, mtime_ns=mtime_ns)
+    except PathError:
+        await _drop(view, steps)
+        raise
 
 
 async def _copied(view: View, steps: list[Step], target: RelPath, transaction: str) -> tuple[Piece, ...]:
@@ -299,9 +373,16 @@ async def _are_twins(base: Storage, source: RelPath, target: RelPath) -> bool:
     return one is not None and other is not None and (one.size, one.mtime_ns) == (other.size, other.mtime_ns)
 
 
+def _token_of(layout: Layout) -> str:
+    return (layout.main.token or "") if layout.main is not None else ""
+
+
 def _longest(source: Layout) -> str:
     return max((piece.name.transaction for piece in source.chunks), key=len, default="")
 
 
-def _wire(steps: list[Step]) -> list[tuple[bytes, bytes, str]]:
-    return [(to_bytes(step.source), to_bytes(step.target), step.token or "") for step in steps]
+def _wire(phases: list[list[Step]]) -> list[list[tuple[bytes, bytes, str]]]:
+    return [
+        [(to_bytes(step.source), to_bytes(step.target), step.token or "") for step in steps]
+        for steps in phases
+    ]
