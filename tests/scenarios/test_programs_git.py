@@ -100,7 +100,7 @@ def test_worktree(project: Path) -> None:
     git("git worktree add -q ../tree -b side", project)
     git("echo side > side.txt; git add .; git commit -qm side", project.parent / "tree")
     is_clean(project.parent / "tree")
-    git("git worktree remove ../tree; git log --oneline side | grep -q side", project)
+    assert "side" in git("git worktree remove ../tree; git log --oneline side", project)
     assert not (project.parent / "tree").exists()
 
 
