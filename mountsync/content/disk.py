@@ -106,6 +106,10 @@ class Disk:
         finally:
             os.close(fd)
 
+    def has_name(self, fd: int) -> bool:
+        """Whether a file that is open was not removed."""
+        return os.fstat(fd).st_nlink > 0
+
     def close(self, fd: int) -> None:
         """Gives a descriptor back."""
         os.close(fd)

@@ -60,6 +60,13 @@ class Gate:
                 self._reader = me
             else:
                 await self._line.park()
+        if self._handshake is not None and self._greet():
+            return True
+        self._turns += 1
+        if self._turns < _TURNS:
+            found = self._poll.poll(0)
+            if found and not found[0][1] & _GONE:
+                return True
         try:
             return await self._next()
         except BaseException:
@@ -78,9 +85,6 @@ class Gate:
         return False
 
     async def _next(self) -> bool:
-        if self._handshake is not None and self._greet():
-            return True
-        self._turns += 1
         if self._turns >= _TURNS:
             self._turns = 0
             await trio.lowlevel.checkpoint()

@@ -64,6 +64,10 @@ class Base:
         found = self._db.rows(f"SELECT {_COLUMNS} FROM base WHERE node = ? ORDER BY parent, name", (node_id,))
         return [_row(row) for row in found]
 
+    def knows(self, node_id: int) -> bool:
+        """Whether this node was agreed anywhere."""
+        return self._db.row("SELECT 1 FROM base WHERE node = ? LIMIT 1", (node_id,)) is not None
+
     def children(self, parent: int) -> list[BaseRow]:
         """All that was agreed in a directory, sorted by name."""
         found = self._db.rows(f"SELECT {_COLUMNS} FROM base WHERE parent = ? ORDER BY name", (parent,))
@@ -124,6 +128,17 @@ class Base:
             "UPDATE base SET parent = ?, name = ? WHERE parent = ? AND name = ?",
             (new_parent, new_name, parent, name),
         )
+
+    def split(self, node_id: int, stand_in: int) -> list[NodeId]:
+        """Gives the remote's directory another id, because it cannot follow a rename here as a whole.
+
+        What is agreed in it stays agreed, at places of `stand_in`: then each entry moved by itself. Gives the
+        ids of those entries.
+        """
+        moved = [NodeId(row[0]) for row in self._db.rows("SELECT node FROM base WHERE parent = ?", (node_id,))]
+        self._db.execute("UPDATE base SET parent = ? WHERE parent = ?", (stand_in, node_id))
+        self._db.execute("UPDATE base SET node = ? WHERE node = ?", (stand_in, node_id))
+        return moved
 
     def has_children(self, node_id: int) -> bool:
         """Whether anything was agreed in a directory."""

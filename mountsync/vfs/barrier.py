@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import trio
 
-from mountsync.errors import MountsyncError
 from mountsync.state.tree import Place
 from mountsync.vfs.attributes import Attributes
 from mountsync.vfs.filling import Filling
 
+_log = logging.getLogger(__name__)
 COMMIT_S: Final = 0.02
 """Seconds after which what was not promised yet is committed all the same."""
 BARRIER_S: Final = 5.0
@@ -18,6 +20,9 @@ BARRIER_S: Final = 5.0
 
 class Barriers(Filling, Attributes):
     """Durability without anybody asking for it."""
+
+    barrier_s: float = BARRIER_S
+    """Seconds after a change until it is safe from power loss."""
 
     async def barrier(self) -> None:
         """Returns when all that was acknowledged before the call is safe from power loss.
@@ -28,7 +33,7 @@ class Barriers(Filling, Attributes):
         for opened in list(self._opened.values()):
             if opened.unsaved and opened.data is not None:
                 self._save(opened)
-            self._drop_if_unused(opened)
+            self._drop_if_unused(opened)  # only one whose release could not save it
         claims = self.database.rows("SELECT node, start, stop FROM present WHERE barrier = 0")
         for node_id in list(self._unsynced):
             await self._make_safe(node_id)
@@ -36,32 +41,23 @@ class Barriers(Filling, Attributes):
         await self.database.make_durable()
 
     async def _make_safe(self, node_id: int) -> None:
+        if node_id not in self._unsynced:
+            return
         node = self.tree.find(node_id)
         if node is None or node.place != Place.FILE or self.store.size(node_id) is None:
             with self.database.transaction:
                 self._forget_unsynced(node_id)
             return
-        opened = self._use(node)
-        opened.handles += 1
-        try:
-            await self._sync_content(opened)
-        finally:
-            opened.handles -= 1
-            self._drop_if_unused(opened)
+        await self._sync_content(node)
 
     async def _sync_claims(self, claims: list[tuple[int, int, int]]) -> None:
         """Bytes of the claimed ranges first, then the mark that they are safe."""
-        for node_id in {claim[0] for claim in claims}:
-            if self.store.size(node_id) is None:
-                continue
-            fd = self.store.open(node_id)
-            try:
-                await trio.to_thread.run_sync(self.store.sync, fd)
-            finally:
-                self.store.disk.close(fd)
-        if claims:
+        nodes = {claim[0] for claim in claims if self.store.size(claim[0]) is not None}
+        safe = {node_id for node_id in nodes if await self._sync_file(node_id)}
+        done = [claim for claim in claims if claim[0] in safe]
+        if done:
             with self.database.transaction:
-                for claim in claims:
+                for claim in done:
                     self.database.execute(
                         "UPDATE present SET barrier = 1 WHERE node = ? AND start = ? AND stop = ?", claim
                     )
@@ -82,27 +78,35 @@ class Barriers(Filling, Attributes):
             await trio.sleep(COMMIT_S)
             self._commit_wanted = trio.Event()
             self._stirred = False
-            self.database.commit_soft()
-            if self.database.checkpoint_due:
-                await self.database.checkpoint()
+            await self._try(self._commit)
 
     async def _keep_durable(self) -> None:
         while True:
             await self._barrier_wanted.wait()
-            await trio.sleep(BARRIER_S)
+            await trio.sleep(self.barrier_s)
             self._barrier_wanted = trio.Event()
-            await self._try_barrier()
+            if not await self._try(self.barrier):
+                self._barrier_wanted.set()
 
-    async def _try_barrier(self) -> None:
+    async def _commit(self) -> None:
+        self.database.commit_soft()
+        if self.database.checkpoint_due:
+            await self.database.checkpoint()
+
+    async def _try(self, work: Callable[[], Awaitable[None]]) -> bool:
+        """Whether it worked. What fails is told and tried again: the mount must go on meanwhile."""
         try:
-            await self.barrier()
-            self.last_failure = None
-        except MountsyncError as error:
+            await work()
+        except Exception as error:  # noqa: BLE001 - logged, shown by status and tried again
+            if str(error) != self.last_failure:
+                _log.exception("changes cannot be made safe")
             self.last_failure = str(error)
-            self._barrier_wanted.set()
+            return False
+        self.last_failure = None
+        return True
 
     last_failure: str | None = None
-    """Why the last barrier failed, None when it did not; shown by status."""
+    """Why the last commit or barrier failed, None when it did not; shown by status."""
 
     def close(self) -> None:
         """Saves what handles have open, forgets the handles. The database stays open."""

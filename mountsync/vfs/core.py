@@ -184,7 +184,7 @@ class Core:
             self.tree.save(node)
             self._note(node, now)
             return False
-        if self.base.of_node(node.id):
+        if self.base.knows(node.id):
             self._note(node, now)
         else:
             self.database.execute("DELETE FROM journal WHERE node = ?", (node.id,))

@@ -115,13 +115,11 @@ class Files(Namespace, Saving):
         if content is not None:
             return bytes(content[offset : offset + size])
         size = self._present(opened.node, offset, size)
-        fd = self._descriptor(opened)
-        opened.handles += 1  # a release meanwhile must not close the descriptor
+        fd = os.dup(self._descriptor(opened))  # of our own: the file may be emptied or released meanwhile
         try:
             return await trio.to_thread.run_sync(self.store.disk.read_slowly, fd, size, offset)
         finally:
-            opened.handles -= 1
-            self._drop_if_unused(opened)
+            self.store.disk.close(fd)
 
     def _small(self, opened: OpenFile) -> bytearray | bytes | None:
         """The whole content when it is in memory or a blob, None when it is in a file."""
@@ -204,25 +202,27 @@ class Files(Namespace, Saving):
 
     async def fsync(self, handle: Handle) -> None:
         """Returns when all that was written before is safe from power loss."""
-        opened = handle.file
+        node = handle.file.node
         self.flush(handle)
-        opened.handles += 1  # a release meanwhile must not close the descriptor
-        try:
-            if opened.node.place == Place.FILE and opened.node.id in self._unsynced:
-                await self._sync_content(opened)
-        finally:
-            opened.handles -= 1
-            self._drop_if_unused(opened)
+        if node.place == Place.FILE and node.id in self._unsynced:
+            await self._sync_content(node)
         await self.database.make_durable()
 
-    async def _sync_content(self, opened: OpenFile) -> None:
-        node = opened.node
-        mark = self._unsynced[node.id]
-        writes = opened.writes
-        await trio.to_thread.run_sync(self.store.sync, self._descriptor(opened))
-        rested = self._unsynced.get(node.id) == mark and opened.writes == writes and not opened.unsaved
-        with self.database.transaction:
-            self._content_is_safe(node, rested=rested)
+    async def _sync_content(self, node: Node) -> None:
+        """Makes a content file safe from power loss, and records it unless it was changed meanwhile."""
+        mark = self._unsynced.get(node.id)
+        if await self._sync_file(node.id):
+            with self.database.transaction:
+                self._content_is_safe(node, rested=self._unsynced.get(node.id) == mark)
+
+    async def _sync_file(self, node_id: int) -> bool:
+        """Makes a content file safe from power loss; whether it still is the node's one afterwards."""
+        fd = self.store.open(node_id)  # of our own: the file may be emptied or released meanwhile
+        try:
+            await trio.to_thread.run_sync(self.store.sync, fd)
+            return self.store.disk.has_name(fd)
+        finally:
+            self.store.disk.close(fd)
 
     def used(self, node: Node) -> None:
         """Remembers that a content was used now, for the choice of what to evict."""

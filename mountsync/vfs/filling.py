@@ -122,7 +122,7 @@ class Filling(Files):
         node = self.tree.find(node_id)
         if node is None or not node.is_file or node.place == Place.NOWHERE or node.holds:
             return False
-        if self.journal.has(node_id) or self._is_pinned(node_id) or not self.base.of_node(node_id):
+        if self.journal.has(node_id) or self._is_pinned(node_id) or not self.base.knows(node_id):
             return False
         in_file = node.place in (Place.FILE, Place.GAPS)
         with self.database.transaction:

@@ -70,6 +70,8 @@ class Saving(Core):
             return
         if node.place == Place.FILE:
             self._touch(opened)
+            if node.id in self._unsynced:
+                self._unsynced[node.id] += 1
         elif node.place == Place.BLOB or node.size == 0:
             opened.data = bytearray(self._blob(node) if opened.clean is None else opened.clean)
             opened.clean = None

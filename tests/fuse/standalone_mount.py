@@ -1,6 +1,7 @@
 """A mount without a remote, in a process of its own: `standalone_mount.py STATE MOUNTPOINT [option...]`.
 
-Prints `ready` when it is mounted. Options: `no-writeback`, `allow-other`, `read-only`, `durable-close`.
+Prints `ready` when it is mounted. Options: `no-writeback`, `allow-other`, `read-only`, `durable-close`,
+`quick-barrier`.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ async def main(state: str, mountpoint: str, *words: str) -> None:
     volume = Volume(
         database, tree, journal, Base(database), store, rules=rules, clock=time.time_ns, kernel=notifier
     )
+    if "quick-barrier" in words:
+        volume.barrier_s = 0.005
     root = tree.node(ROOT_ID)
     if not root.listed:
         root.listed = 1

@@ -97,7 +97,7 @@ class Exerciser:
         assert self.path.read_bytes() == self.bytes, self.log[-5:]
 
 
-@pytest.mark.parametrize("words", [(), ("no-writeback",)])
+@pytest.mark.parametrize("words", [(), ("no-writeback",), ("quick-barrier",)])
 def test_random_operations(new_mount, words: tuple[str, ...]) -> None:
     mount = new_mount(*words)
     wanted = {}
