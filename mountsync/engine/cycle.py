@@ -5,19 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from mountsync.engine.apply import Executor, Lanes
 from mountsync.engine.hashing import Hasher, digest_of
-from mountsync.engine.mounted_replica import Fetch, MountedReplica, MountedTree
-from mountsync.engine.scope import Scope
+from mountsync.engine.mounted_replica import MountedReplica, MountedTree
+from mountsync.engine.scope import Scope, node_of_token
 from mountsync.engine.settle import Failure, MountRecorder
 from mountsync.engine.storage_replica import StorageReplica
 from mountsync.engine.transfers import Transfers
-from mountsync.errors import Halted, MountsyncError
+from mountsync.errors import Halted, MountsyncError, Stale
+from mountsync.model.base import Agreed
 from mountsync.model.entry import Digest, Entry, Kind
 from mountsync.model.listing import Scan
-from mountsync.model.plan import Conflict, ConflictPolicy, Plan, Resolved, Side
+from mountsync.model.plan import Conflict, ConflictPolicy, Move, Plan, Resolved, Side
 from mountsync.paths import RelPath
 from mountsync.reconcile import (
     Comparator,
@@ -32,7 +33,7 @@ from mountsync.state.base import Base
 from mountsync.state.database import Database
 from mountsync.state.journal import Journal
 from mountsync.state.tree import NodeId
-from mountsync.storage.api import Source, SupportsAttributes, SupportsSetMtime
+from mountsync.storage.api import Source
 from mountsync.vfs.adopt import Adopter
 
 _ROUNDS: Final = 4
@@ -58,6 +59,8 @@ class Outcome:
     conflicts: tuple[Conflict, ...] = ()
     resolved: tuple[Resolved, ...] = ()
     looked_at: frozenset[RelPath] = frozenset()
+    unfollowed: frozenset[RelPath] = frozenset()
+    """Directories, by their old paths, whose renames on the remote have to be followed entry by entry."""
 
     @property
     def stale(self) -> set[RelPath]:
@@ -68,6 +71,18 @@ class Outcome:
     def overtaken(self) -> set[RelPath]:
         """Paths at which the mount was not what the plan expected any more."""
         return {f.path for f in self.failures if f.side is Side.A and f.is_surprise}
+
+
+class Fetching(Protocol):
+    """Brings what is not here."""
+
+    async def content(self, node_id: NodeId, start: int, stop: int) -> None:
+        """Bytes of a file."""
+        ...
+
+    async def children(self, node_id: NodeId) -> None:
+        """Entries of a directory."""
+        ...
 
 
 class MountCycles:
@@ -83,7 +98,7 @@ class MountCycles:
         remote: StorageReplica,
         hasher: Hasher,
         *,
-        fetch: Fetch,
+        fetch: Fetching,
         rules: Rules,
         lanes: Lanes,
         transfers: Transfers,
@@ -108,8 +123,11 @@ class MountCycles:
         self, scope: Scope, *, confirmed: bool, restless: frozenset[NodeId] = frozenset()
     ) -> Outcome:
         """Makes both sides agree about the scope. Raises Halted when too much would be deleted."""
-        local = MountedReplica(self._volume, self._adopter, scope, self._fetch, restless)
+        local = MountedReplica(self._volume, self._adopter, scope, self._fetch.content, restless)
         plan = await self._plan(scope, local)
+        unfollowed = await self._split_unfollowed(scope, plan)
+        if unfollowed is not None:
+            return unfollowed
         if scope.observed and not confirmed:
             self._refuse_mass_delete(plan)
         recorder = MountRecorder(self._db, self._volume.tree, self._base, self._journal, scope, self._clock)
@@ -130,6 +148,35 @@ class MountCycles:
             plan.resolved,
             frozenset(scope.places),
         )
+
+    async def _split_unfollowed(self, scope: Scope, plan: Plan) -> Outcome | None:
+        """When the other side cannot follow the rename of a directory as a whole, nothing is done yet.
+
+        Then each entry of the directory counts as moved by itself: for that the scope was too small.
+        """
+        here, there = (set(_unfollowed(scope, plan, side)) for side in Side)
+        if not here and not there:
+            return None
+        for path in here:
+            await self._split(scope.base[path])
+        failures = [Failure(Side.B, path, Stale("it is renamed entry by entry", path=path)) for path in here]
+        return Outcome(failures=failures, unfollowed=frozenset(there))
+
+    async def _split(self, agreed: Agreed) -> None:
+        named = node_of_token(agreed.a)
+        assert named is not None
+        tree, node_id = self._volume.tree, named[0]
+        directory = tree.find(node_id)
+        if directory is not None and not directory.listed:
+            await self._fetch.children(node_id)
+        now = self._clock()
+        with self._db.transaction:
+            stand_in = tree.new_id()
+            row = self._journal.find(node_id)
+            since = now if row is None else row.since_ns
+            for moved in (*self._base.split(node_id, stand_in), stand_in, node_id):
+                self._journal.note(moved, now)
+                self._journal.mature(moved, since)
 
     def _refuse_mass_delete(self, plan: Plan) -> None:
         halt = too_many_deletes(plan, self._base.count(), self._rules.delete_limit)
@@ -163,8 +210,8 @@ class MountCycles:
                 case_sensitive=info.case_sensitive,
                 unicode_normalizing=info.unicode_normalizing,
                 empty_directories=info.empty_directories,
-                mtimes=isinstance(self._remote.storage, SupportsSetMtime),
-                modes=isinstance(self._remote.storage, SupportsAttributes),
+                mtimes=self._remote.sets_mtimes,
+                modes=self._remote.sets_modes,
                 cheap_digests=False,
                 refusal=self._refusal,
             ),
@@ -200,3 +247,14 @@ class MountCycles:
 
     async def _hash_body(self, side: Side, source: Source) -> Digest | None:
         return await digest_of(source) if side is Side.A else None
+
+
+def _unfollowed(scope: Scope, plan: Plan, mover: Side) -> Iterable[RelPath]:
+    """Directories that one side renamed and that the plan does not rename as a whole on the other."""
+    followed = {action.base for action in plan.of(mover.other) if isinstance(action, Move)}
+    for source, _ in scope.moves_a if mover is Side.A else scope.moves_b:
+        agreed = scope.base.get(source)
+        if agreed is None or agreed.entry.kind is not Kind.DIRECTORY or source in followed:
+            continue
+        if not (source in plan.to_base and plan.to_base[source] is None):  # else both sides moved it
+            yield source

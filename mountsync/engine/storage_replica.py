@@ -43,12 +43,23 @@ class StorageReplica:
     """One side that is a storage. `excluded` tells which paths filters make invisible."""
 
     def __init__(self, storage: Storage, *, excluded: Callable[[RelPath], bool] = nothing_hidden) -> None:
-        self.storage = storage
         self._excluded = excluded
+        self.replace(storage)
 
     def replace(self, storage: Storage) -> None:
-        """Another object for the same remote: it could be opened at last."""
+        """Another object for the same remote: it could be opened at last.
+
+        Capabilities are asked for here, once: checking a protocol takes longer than reading a row.
+        """
         self.storage = storage
+        self._mover = storage if isinstance(storage, SupportsMove) else None
+        self._copier = storage if isinstance(storage, SupportsCopy) else None
+        self._digester = storage if isinstance(storage, SupportsDigest) else None
+        self._clock = storage if isinstance(storage, SupportsSetMtime) else None
+        self._folders = storage if isinstance(storage, SupportsDirectories) else None
+        self._linker = storage if isinstance(storage, SupportsSymlinks) else None
+        self._modes = storage if isinstance(storage, SupportsAttributes) else None
+        self._barrier = storage if isinstance(storage, SupportsBarrier) else None
 
     @property
     def info(self) -> StorageInfo:
@@ -56,18 +67,24 @@ class StorageReplica:
         return self.storage.info
 
     @property
-    def _links(self) -> bool:
-        return isinstance(self.storage, SupportsSymlinks)
-
-    @property
     def can_move(self) -> bool:
         """Whether files are renamed without moving bytes through us."""
-        return isinstance(self.storage, SupportsMove | SupportsCopy)
+        return self._mover is not None or self._copier is not None
 
     @property
     def moves_directories(self) -> bool:
         """Whether a whole directory is renamed in one step."""
-        return isinstance(self.storage, SupportsMove) and self.info.moves_directories
+        return self._mover is not None and self.info.moves_directories
+
+    @property
+    def sets_mtimes(self) -> bool:
+        """Whether the time of a file can be set."""
+        return self._clock is not None
+
+    @property
+    def sets_modes(self) -> bool:
+        """Whether permission bits can be set."""
+        return self._modes is not None
 
     def hides(self, path: RelPath) -> bool:
         """Whether a path is invisible here."""
@@ -79,7 +96,7 @@ class StorageReplica:
 
     def _show(self, item: Listed) -> Listed:
         path, entry = item
-        if self._links or isinstance(entry, Problem) or entry.kind is not Kind.FILE:
+        if self._linker or isinstance(entry, Problem) or entry.kind is not Kind.FILE:
             return item
         link = link_path(path, entry.size)
         return item if link is None else (link, replace(entry, kind=Kind.SYMLINK, size=0))
@@ -89,7 +106,7 @@ class StorageReplica:
         if self.hides(path):
             return None
         found = await self.storage.stat(path)
-        if found is None and not self._links:
+        if found is None and self._linker is None:
             found = await self.storage.stat(object_path(path))
             if found is not None and found.kind is Kind.FILE and found.size <= MAX_TARGET:
                 return await self.complete(path, replace(found, kind=Kind.SYMLINK, size=0))
@@ -106,9 +123,7 @@ class StorageReplica:
 
     async def digest(self, path: RelPath, entry: Entry) -> Digest | None:
         """The sha256 when the storage knows it without sending the content."""
-        if isinstance(self.storage, SupportsDigest):
-            return await self.storage.digest(path, expect=entry.token)
-        return None
+        return None if self._digester is None else await self._digester.digest(path, expect=entry.token)
 
     @asynccontextmanager
     async def body(self, path: RelPath, entry: Entry) -> AsyncIterator[Source]:
@@ -124,21 +139,21 @@ class StorageReplica:
     async def _with_mode(self, path: RelPath, made: Entry, mode: int | None) -> Entry:
         if mode is None or made.mode is None or made.mode == mode:
             return made
-        if not isinstance(self.storage, SupportsAttributes):
+        if self._modes is None:
             return made
-        return replace(await self.storage.set_mode(path, mode), digest=made.digest)
+        return replace(await self._modes.set_mode(path, mode), digest=made.digest)
 
     async def make_directory(self, action: MakeDirectory) -> Entry:
-        if not isinstance(self.storage, SupportsDirectories):
+        if self._folders is None:
             return DIRECTORY
-        made = await self.storage.make_directory(action.path)
+        made = await self._folders.make_directory(action.path)
         return await self._with_mode(action.path, made, action.entry.mode)
 
     async def make_symlink(self, action: MakeSymlink) -> Entry:
         target = action.entry.target or ""
         expect = _expectation(action.expect)
-        if isinstance(self.storage, SupportsSymlinks):
-            return await self.storage.make_symlink(action.path, target, expect=expect)
+        if self._linker is not None:
+            return await self._linker.make_symlink(action.path, target, expect=expect)
         if action.expect is not None and action.expect.kind is not Kind.SYMLINK:
             await self.storage.delete(action.path, expect=action.expect.token)
             expect = ABSENT
@@ -158,47 +173,50 @@ class StorageReplica:
 
     async def _delete(self, action: Delete) -> None:
         if action.expect.kind is Kind.DIRECTORY:
-            if isinstance(self.storage, SupportsDirectories):
-                await self.storage.remove_directory(action.path)
+            if self._folders is not None:
+                await self._folders.remove_directory(action.path)
             return
         await self.storage.delete(self._object(action.path, action.expect), expect=action.expect.token)
 
     def _object(self, path: RelPath, entry: Entry) -> RelPath:
-        as_object = entry.kind is Kind.SYMLINK and not self._links
+        as_object = entry.kind is Kind.SYMLINK and self._linker is None
         return object_path(path) if as_object else path
 
     async def move(self, action: Move) -> Entry:
         source, target = (self._object(p, action.expect) for p in (action.source, action.target))
         expect = None if action.expect.kind is Kind.DIRECTORY else action.expect.token
         replaced = _expectation(action.replace)
-        if isinstance(self.storage, SupportsMove):
-            made = await self.storage.move(source, target, expect=expect, replace=replaced)
-        elif isinstance(self.storage, SupportsCopy) and action.expect.kind is not Kind.DIRECTORY:
-            made = await self.storage.copy(source, target, expect=expect, replace=replaced)
+        if self._mover is not None:
+            made = await self._mover.move(source, target, expect=expect, replace=replaced)
+        elif self._copier is not None and action.expect.kind is not Kind.DIRECTORY:
+            made = await self._copier.copy(source, target, expect=expect, replace=replaced)
             await self.storage.delete(source, expect=expect)
         else:
             raise Unsupported("the remote cannot rename", path=action.source)
         return self._as_shown(made, action.expect)
 
     def _as_shown(self, made: Entry, before: Entry) -> Entry:
-        if before.kind is Kind.SYMLINK and not self._links:
+        if before.kind is Kind.SYMLINK and self._linker is None:
             return replace(made, kind=Kind.SYMLINK, size=0, target=before.target)
         return replace(made, digest=made.digest or before.digest)
 
     async def set_attributes(self, action: SetAttributes) -> Entry:
         made = action.expect
         wanted = action.entry
-        settable = isinstance(self.storage, SupportsSetMtime) and made.kind is Kind.FILE
-        if settable and wanted.mtime_ns is not None and wanted.mtime_ns != made.mtime_ns:
-            assert isinstance(self.storage, SupportsSetMtime)
-            made = await self.storage.set_mtime(action.path, wanted.mtime_ns, expect=made.token)
+        if (
+            self._clock is not None
+            and made.kind is Kind.FILE
+            and wanted.mtime_ns not in (None, made.mtime_ns)
+        ):
+            assert wanted.mtime_ns is not None
+            made = await self._clock.set_mtime(action.path, wanted.mtime_ns, expect=made.token)
         if made.kind is not Kind.SYMLINK:
             made = await self._with_mode(action.path, made, wanted.mode)
         return replace(made, digest=made.digest or action.expect.digest)
 
     async def barrier(self) -> None:
-        if isinstance(self.storage, SupportsBarrier):
-            await self.storage.barrier()
+        if self._barrier is not None:
+            await self._barrier.barrier()
 
 
 def _expectation(expected: Entry | None) -> Expect:
