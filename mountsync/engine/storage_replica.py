@@ -96,7 +96,7 @@ class StorageReplica:
 
     def _show(self, item: Listed) -> Listed:
         path, entry = item
-        if self._linker or isinstance(entry, Problem) or entry.kind is not Kind.FILE:
+        if self._linker is not None or isinstance(entry, Problem) or entry.kind is not Kind.FILE:
             return item
         link = link_path(path, entry.size)
         return item if link is None else (link, replace(entry, kind=Kind.SYMLINK, size=0))
