@@ -139,7 +139,7 @@ class Engine:
             adopter,
             self.remote,
             Hasher(self.remote, Digests(volume.database)),
-            fetch=self.fetcher.content,
+            fetch=self.fetcher,
             rules=Rules(tuning.host, tuning.conflict, self._delete_limit()),
             lanes=Lanes(tuning.transfers),
             transfers=self.steering.transfers,
@@ -166,7 +166,6 @@ class Engine:
             volume.base,
             volume.journal,
             self.hides,
-            moves_directories=self.remote.moves_directories,
         )
 
     async def run(self) -> None:

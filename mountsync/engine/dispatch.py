@@ -258,8 +258,10 @@ class Dispatcher:
                 wait = wait_before_retry(row.attempts + 3, transient=True) if len(rows) == 1 else 1.0
                 self._volume.journal.postpone(row.node, row.version, now + int(wait * 1e9), problem)
 
-    async def observe(self, seen: Seen, moves: Iterable[tuple[RelPath, RelPath]], *, confirmed: bool) -> bool:
-        """A cycle about what was seen on the remote; False when another cycle is in the way."""
+    async def observe(
+        self, seen: Seen, moves: Iterable[tuple[RelPath, RelPath]], *, confirmed: bool
+    ) -> Outcome | None:
+        """A cycle about what was seen on the remote; None when another cycle is in the way."""
         builder = self._make_builder()
         builder.observe(seen, tuple(moves))
         written = self._save_open(builder)
@@ -268,15 +270,14 @@ class Dispatcher:
             builder.observe(seen, tuple(moves))
         claim = self._ledger.claim(builder.places, builder.folders, builder.shifted, builder.nodes)
         if claim is None:
-            return False
+            return None
         try:
             scope = builder.build()
         except BaseException:
             self._ledger.release(claim)
             raise
         scope.unrested = written
-        await self._run(scope, claim, confirmed=confirmed, nodes=())
-        return True
+        return await self._run(scope, claim, confirmed=confirmed, nodes=())
 
     def _save_open(self, builder: ScopeBuilder) -> frozenset[NodeId]:
         """What programs wrote and did not close yet counts as changed, or the remote's change would win."""
@@ -285,7 +286,7 @@ class Dispatcher:
             self._volume.quiesce(node)
         return busy
 
-    async def _run(self, scope: Scope, claim: Claim, *, confirmed: bool, nodes: Iterable[NodeId]) -> None:
+    async def _run(self, scope: Scope, claim: Claim, *, confirmed: bool, nodes: Iterable[NodeId]) -> Outcome:
         restless = frozenset(node for node in nodes if self._moving[node] >= _STALE_LIMIT)
         self._condition.cycles += 1
         self._condition.changed()
@@ -297,6 +298,7 @@ class Dispatcher:
             self._condition.changed()
         self._count_moving(nodes, outcome)
         self._report(outcome)
+        return outcome
 
     def _count_moving(self, nodes: Iterable[NodeId], outcome: Outcome) -> None:
         moved_on = bool(outcome.stale)

@@ -125,15 +125,12 @@ class ScopeBuilder:
         base: Base,
         journal: Journal,
         hidden: Callable[[RelPath], bool],
-        *,
-        moves_directories: bool,
     ) -> None:
-        """`hidden` paths never travel; `moves_directories`: the remote renames them in one step."""
+        """`hidden` paths never travel."""
         self._tree = tree
         self._base = base
         self._journal = journal
         self._hidden = hidden
-        self._moves_directories = moves_directories
         self._places: dict[Place, None] = {}
         self._context: dict[Place, None] = {}
         self._nodes: set[NodeId] = set()
@@ -213,8 +210,6 @@ class ScopeBuilder:
                 self.add_below(node)
         elif set(agreed) != set(named):
             self._shifted.add(node)
-            if agreed and not self._moves_directories:
-                self.add_below(node)
 
     def _add_place(self, place: Place) -> None:
         if place in self._places:

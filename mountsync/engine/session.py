@@ -284,8 +284,12 @@ class Session:
         moves = remote_moves(look, self._base, self._row, stable_tokens=self._remote.info.stable_tokens)
         self._refuse_mass_delete(count_deleted(look, self._base, self._row) - len(moves))
         explained = without(look, moves)
-        if moves:
-            await self._apply({path: look.changed[path] for path in explained}, moves)
+        while moves:
+            unfollowed = await self._apply({path: look.changed[path] for path in explained}, moves)
+            if not unfollowed:
+                break
+            moves = [move for move in moves if move[0] not in unfollowed]
+            explained = without(look, moves)
         rest = [path for path in look.changed if path not in explained]
         for first in range(0, len(rest), _BATCH):
             await self._apply({path: look.changed[path] for path in rest[first : first + _BATCH]}, [])
@@ -299,18 +303,25 @@ class Session:
             self._halt(SessionState.HALTED_DELETES, f"{count} of {total} entries are gone from the remote")
             self.condition.refuse_if_halted()
 
-    async def _apply(self, seen: Seen, moves: list[tuple[RelPath, RelPath]]) -> None:
-        """One cycle; waits its turn while others work on the same places, then looks again."""
+    async def _apply(self, seen: Seen, moves: list[tuple[RelPath, RelPath]]) -> frozenset[RelPath]:
+        """One cycle; waits its turn while others work on the same places, then looks again.
+
+        Gives the directories whose renames cannot be followed as a whole: then nothing was done.
+        """
         attempts = 0
-        while seen and not await self.dispatcher.observe(seen, moves, confirmed=True):
+        while seen:
+            outcome = await self.dispatcher.observe(seen, moves, confirmed=True)
+            if outcome is not None:
+                return outcome.unfollowed
             attempts += 1
             if attempts > _TURNS:
                 self.hint(seen.keys() | set())  # others go first
-                return
+                break
             await trio.sleep(0.05 * attempts)
             fresh = await self._observer.look_at(seen)
             moves = [move for move in moves if all(path in fresh.changed for path in move)]
             seen = fresh.changed
+        return frozenset()
 
     async def look_at(self, paths: set[RelPath]) -> None:
         """Looks at single paths and applies what changed. Raises Unreachable or Halted."""

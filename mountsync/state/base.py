@@ -14,6 +14,7 @@ from mountsync.paths import from_bytes, to_bytes
 from mountsync.state.database import Database, Row
 from mountsync.state.tree import ROOT_ID, NodeId
 
+_IN_DIRECTORY: Final = "SELECT node FROM base WHERE parent = ?"
 _KINDS: Final = (Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK)
 _COLUMNS: Final = (
     "parent, name, node, generation, kind, size, mtime_ns, mode, local_mtime_ns, local_mode,"
@@ -135,7 +136,7 @@ class Base:
         What is agreed in it stays agreed, at places of `stand_in`: then each entry moved by itself. Gives the
         ids of those entries.
         """
-        moved = [NodeId(row[0]) for row in self._db.rows("SELECT node FROM base WHERE parent = ?", (node_id,))]
+        moved = [NodeId(row[0]) for row in self._db.rows(_IN_DIRECTORY, (node_id,))]
         self._db.execute("UPDATE base SET parent = ? WHERE parent = ?", (stand_in, node_id))
         self._db.execute("UPDATE base SET node = ? WHERE node = ?", (stand_in, node_id))
         return moved

@@ -122,6 +122,13 @@ class Journal:
             (not_before_ns, problem, node_id, version),
         )
 
+    def mature(self, node_id: int, since_ns: int) -> None:
+        """Lets a row be due at once, as part of a change that began at `since_ns`."""
+        self._db.execute(
+            "UPDATE journal SET changed_ns = 0, since_ns = min(since_ns, ?) WHERE node = ?",
+            (since_ns, node_id),
+        )
+
     def rest(self, node_id: int, version: int, not_before_ns: int) -> None:
         """Lets a row wait without blaming it, unless the node changed meanwhile or waits longer already."""
         self._db.execute(
