@@ -51,13 +51,13 @@ def inode(path: Path) -> int:
 
 def test_tar(place: Path, source: Path, on_remote: OnRemote) -> None:
     archive = source.parent / "a.tar"
-    run("tar", "-cf", archive, "-C", source, ".", cwd=source)
+    run("tar", "--format=posix", "-cf", archive, "-C", source, ".", cwd=source)
     run("tar", "-xpf", archive, cwd=place)
     assert run("tar", "--compare", "-f", archive, cwd=place) == ""
     assert differences(source, place) == []
     assert inode(place / "plain") == inode(place / "sub/hard")
     again = source.parent / "again.tar"
-    run("tar", "-cf", again, "-C", place, ".", cwd=place)
+    run("tar", "--format=posix", "-cf", again, "-C", place, ".", cwd=place)
     back = source.parent / "back"
     back.mkdir()
     run("tar", "-xpf", again, cwd=back)
