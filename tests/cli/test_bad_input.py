@@ -41,7 +41,7 @@ mountpoint = "~/Photos"
     ],
 )
 def test_wrong_usage(shell: Shell, args: list[str], said: str) -> None:
-    outcome = shell.run(*args)
+    outcome = shell.here(*args)
     assert outcome.code == 2
     assert outcome.error_line.startswith(said)
     assert outcome.out == ""
@@ -62,7 +62,7 @@ def test_wrong_usage(shell: Shell, args: list[str], said: str) -> None:
 def test_unknown_or_malformed_remote(shell: Shell, remote: str, said: str) -> None:
     shell.config.write_text(CONFIG)
     for command in (["ls"], ["rm"], ["fsck"]):
-        outcome = shell.run(
+        outcome = shell.here(
             *command, remote if command != ["rm"] or remote in ("", "plain") else remote + "a"
         )
         assert outcome.code == 2
@@ -84,7 +84,7 @@ def test_unknown_or_malformed_remote(shell: Shell, remote: str, said: str) -> No
 )
 def test_wrong_configuration_names_file_and_key(shell: Shell, text: str, said: str) -> None:
     shell.config.write_text(text)
-    outcome = shell.run("config", "check")
+    outcome = shell.here("config", "check")
     assert outcome.code == 2
     assert said in outcome.err
     assert str(shell.config) in outcome.err
@@ -111,9 +111,9 @@ def test_wrong_mount_option_names_the_flag(
     shell: Shell, folder: Path, tmp_path: Path, flag: str, value: str, said: str
 ) -> None:
     if flag == "--local-root":
-        outcome = shell.run("mount", str(folder), str(tmp_path), flag)
+        outcome = shell.here("mount", str(folder), str(tmp_path), flag)
     else:
-        outcome = shell.run("mount", str(folder), str(tmp_path), flag, value)
+        outcome = shell.here("mount", str(folder), str(tmp_path), flag, value)
     assert outcome.code == 2
     assert flag in outcome.error_line
     assert said in outcome.error_line
@@ -142,7 +142,7 @@ def test_mount_without_a_mount_point(shell: Shell, folder: Path) -> None:
 def test_path_with_dots_or_empty_parts(shell: Shell, path: str) -> None:
     shell.config.write_text(CONFIG)
     for command in ("cat", "ls", "rm", "mkdir", "hashsum sha256", "fsck"):
-        outcome = shell.run(*command.split(), f"work:{path}")
+        outcome = shell.here(*command.split(), f"work:{path}")
         assert outcome.code == 3
         assert "a path must not have" in outcome.error_line
 

@@ -15,32 +15,32 @@ from tests.parts.shell import Shell
 
 
 def test_remote_is_made_shown_listed_and_deleted(shell: Shell) -> None:
-    assert shell.run("config", "create", "work", "local", "root=/tmp").code == 0
+    assert shell.here("config", "create", "work", "local", "root=/tmp").code == 0
     assert shell.config.stat().st_mode & 0o777 == 0o600
-    assert shell.run("config", "list").out == "work: local\n"
-    assert shell.run("config", "show", "work").out == '[remote.work]\ntype = "local"\nroot = "/tmp"\n'
-    assert shell.run("config", "check").out.endswith(": ok: 1 remotes, 0 mounts, 0 jobs\n")
-    assert shell.run("config", "delete", "work").code == 0
-    assert shell.run("config", "list").out == ""
+    assert shell.here("config", "list").out == "work: local\n"
+    assert shell.here("config", "show", "work").out == '[remote.work]\ntype = "local"\nroot = "/tmp"\n'
+    assert shell.here("config", "check").out.endswith(": ok: 1 remotes, 0 mounts, 0 jobs\n")
+    assert shell.here("config", "delete", "work").code == 0
+    assert shell.here("config", "list").out == ""
 
 
 def test_wrong_option_is_not_written(shell: Shell) -> None:
-    outcome = shell.run("config", "create", "work", "local", "rot=/tmp")
+    outcome = shell.here("config", "create", "work", "local", "rot=/tmp")
     assert outcome.code == 2
     assert "did you mean 'root'?" in outcome.error_line
     assert not shell.config.exists()
 
 
 def test_remote_is_not_replaced_by_accident(shell: Shell) -> None:
-    shell.run("config", "create", "work", "local", "root=/tmp")
-    assert "--replace" in shell.run("config", "create", "work", "local").error_line
-    assert shell.run("config", "create", "work", "local", "root=/usr", "--replace").code == 0
-    assert '"/usr"' in shell.run("config", "show").out
+    shell.here("config", "create", "work", "local", "root=/tmp")
+    assert "--replace" in shell.here("config", "create", "work", "local").error_line
+    assert shell.here("config", "create", "work", "local", "root=/usr", "--replace").code == 0
+    assert '"/usr"' in shell.here("config", "show").out
 
 
 def test_unknown_remote_has_a_suggestion(shell: Shell) -> None:
-    shell.run("config", "create", "work", "local")
-    assert "did you mean 'work'?" in shell.run("config", "delete", "wrok").error_line
+    shell.here("config", "create", "work", "local")
+    assert "did you mean 'work'?" in shell.here("config", "delete", "wrok").error_line
 
 
 def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,18 +55,18 @@ def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_show_as_json(shell: Shell) -> None:
-    shell.run("config", "create", "work", "local", "root=/tmp")
-    found = json.loads(shell.run("config", "show", "--json").out)
+    shell.here("config", "create", "work", "local", "root=/tmp")
+    found = json.loads(shell.here("config", "show", "--json").out)
     assert found["remotes"] == {"work": {"type": "local", "root": "/tmp"}}
 
 
 def test_types_name_their_options(shell: Shell) -> None:
-    outcome = shell.run("config", "types")
+    outcome = shell.here("config", "types")
     assert "local\n  root: text;" in outcome.out
 
 
 def test_doctor_tells_of_each_check(shell: Shell) -> None:
-    found = json.loads(shell.run("doctor", "--json").out)
+    found = json.loads(shell.here("doctor", "--json").out)
     assert len(found["findings"]) == len(CHECKS)
     assert all(each["fix"] for each in found["findings"] if each["level"] != "ok")
 
@@ -79,10 +79,10 @@ def test_doctor_names_the_package_of_a_missing_helper(shell: Shell, tmp_path: Pa
 
 def test_doctor_reports_a_broken_configuration(shell: Shell) -> None:
     shell.config.write_text("[mount.x]\nfoo = 1\n")
-    assert "wrong configuration:" in shell.run("doctor").out
+    assert "wrong configuration:" in shell.here("doctor").out
 
 
 def test_version_names_all_parts(shell: Shell) -> None:
-    found = json.loads(shell.run("version", "--json").out)["versions"]
+    found = json.loads(shell.here("version", "--json").out)["versions"]
     assert {"mountsync", "python", "pyfuse3", "kernel"} <= set(found)
-    assert shell.run("--version").out == shell.run("version").out
+    assert shell.here("--version").out == shell.here("version").out

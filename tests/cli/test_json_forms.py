@@ -27,7 +27,7 @@ from tests.parts.shell import Shell
     ],
 )
 def test_output_has_its_form(shell: Shell, folder: Path, name: str, args: list[str]) -> None:
-    out = shell.run(*[str(folder) if arg == "REMOTE" else arg for arg in args], "--json").out
+    out = shell.here(*[str(folder) if arg == "REMOTE" else arg for arg in args], "--json").out
     raw = msgspec.json.decode(out)
     assert raw["version"] == 1
     assert msgspec.to_builtins(msgspec.convert(raw, type=FORMS[name])) == raw

@@ -30,15 +30,15 @@ def test_lsl_prints_times(shell: Shell, folder: Path) -> None:
 
 
 def test_lsd_prints_folders_only(shell: Shell, folder: Path) -> None:
-    lines = shell.run("lsd", str(folder)).out.splitlines()
+    lines = shell.here("lsd", str(folder)).out.splitlines()
     assert [line.split()[-1] for line in lines] == ["empty", "sub"]
-    assert len(shell.run("lsd", "-R", str(folder)).out.splitlines()) == 3
+    assert len(shell.here("lsd", "-R", str(folder)).out.splitlines()) == 3
 
 
 def test_lsf_marks_folders(shell: Shell, folder: Path) -> None:
-    assert shell.run("lsf", str(folder)).out == "a.txt\nb.txt\nempty/\nlink\nsub/\n"
-    assert shell.run("lsf", "--dirs-only", str(folder)).out == "empty/\nsub/\n"
-    rows = shell.run("lsf", "-R", "--files-only", "--format", "ps", "--separator", "|", str(folder)).out
+    assert shell.here("lsf", str(folder)).out == "a.txt\nb.txt\nempty/\nlink\nsub/\n"
+    assert shell.here("lsf", "--dirs-only", str(folder)).out == "empty/\nsub/\n"
+    rows = shell.here("lsf", "-R", "--files-only", "--format", "ps", "--separator", "|", str(folder)).out
     assert "sub/deep/c.bin|70000\n" in rows
 
 
@@ -80,15 +80,15 @@ def test_hashsum_of_one_file_as_json(shell: Shell, folder: Path) -> None:
 
 
 def test_mkdir_makes_parents_and_is_content_when_there(shell: Shell, folder: Path) -> None:
-    assert shell.run("mkdir", f"{folder}/x/y/z").code == 0
-    assert shell.run("mkdir", f"{folder}/x/y/z").code == 0
+    assert shell.here("mkdir", f"{folder}/x/y/z").code == 0
+    assert shell.here("mkdir", f"{folder}/x/y/z").code == 0
     assert (folder / "x/y/z").is_dir()
 
 
 def test_rm_of_a_file_a_link_and_a_tree(shell: Shell, folder: Path) -> None:
-    assert shell.run("rm", f"{folder}/link").code == 0
-    assert shell.run("rm", f"{folder}/a.txt").code == 0
-    assert shell.run("rm", "-r", f"{folder}/sub").code == 0
+    assert shell.here("rm", f"{folder}/link").code == 0
+    assert shell.here("rm", f"{folder}/a.txt").code == 0
+    assert shell.here("rm", "-r", f"{folder}/sub").code == 0
     assert sorted(path.name for path in folder.iterdir()) == ["b.txt", "empty"]
 
 
@@ -107,19 +107,19 @@ def test_memory_remote_is_empty_in_each_process(shell: Shell) -> None:
 def test_relative_and_home_paths(shell: Shell) -> None:
     (shell.home / "docs").mkdir()
     (shell.home / "docs/note").touch()
-    assert shell.run("lsf", "./docs").out == "note\n"
-    assert shell.run("lsf", "~/docs").out == "note\n"
-    assert shell.run("cat", "./docs/note").code == 0
+    assert shell.here("lsf", "./docs").out == "note\n"
+    assert shell.here("lsf", "~/docs").out == "note\n"
+    assert shell.here("cat", "./docs/note").code == 0
 
 
 def test_configured_remote_flag_and_environment(shell: Shell, folder: Path) -> None:
-    assert shell.run("config", "create", "r", "local", f"root={folder}").code == 0
-    assert shell.run("lsf", "r:sub").out == "deep/\n"
+    assert shell.here("config", "create", "r", "local", f"root={folder}").code == 0
+    assert shell.here("lsf", "r:sub").out == "deep/\n"
     other = f"{folder}/sub"
-    assert shell.run("lsf", "--local-root", other, "r:").out == "deep/\n"
-    assert shell.run("lsf", f"--local-root={other}", "r:").out == "deep/\n"
-    assert shell.run("lsf", "r:", MOUNTSYNC_LOCAL_ROOT=other).out == "deep/\n"
-    assert shell.run("lsf", "r,root=/nowhere:").code == 3
+    assert shell.here("lsf", "--local-root", other, "r:").out == "deep/\n"
+    assert shell.here("lsf", f"--local-root={other}", "r:").out == "deep/\n"
+    assert shell.here("lsf", "r:", MOUNTSYNC_LOCAL_ROOT=other).out == "deep/\n"
+    assert shell.here("lsf", "r,root=/nowhere:").code == 3
 
 
 def test_misspelt_flag_of_a_remote_type(shell: Shell, folder: Path) -> None:

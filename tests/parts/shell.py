@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+
+from mountsync.cli.main import run
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,14 @@ class Outcome:
         return lines[0].removeprefix("mountsync: ")
 
 
+def _text(stream: io.TextIOWrapper) -> str:
+    stream.flush()
+    with stream:
+        buffer = stream.buffer
+        assert isinstance(buffer, io.BytesIO)
+        return buffer.getvalue().decode("utf-8", "surrogateescape")
+
+
 class Shell:
     """A user with an empty home."""
 
@@ -39,6 +52,22 @@ class Shell:
             "MOUNTSYNC_CONFIG": str(self.config),
             "TZ": "UTC",
         }
+
+    def here(self, *args: str, **environment: str) -> Outcome:
+        """As `run`, in this process: for many cases of one kind, of which `run` has tried one."""
+        out, err = io.TextIOWrapper(io.BytesIO()), io.TextIOWrapper(io.BytesIO())
+        before = dict(os.environ)
+        os.environ.clear()
+        os.environ.update(self.environment | environment)
+        try:
+            with contextlib.chdir(self.home), redirect_stdout(out), redirect_stderr(err):
+                code = run(args)
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+        texts = [_text(stream) for stream in (out, err)]
+        assert "Traceback" not in texts[1], texts[1]
+        return Outcome(code, *texts)
 
     def run(self, *args: str | bytes, **environment: str) -> Outcome:
         done = subprocess.run(
