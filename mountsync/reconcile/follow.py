@@ -73,10 +73,11 @@ def accept(
     scans = {Side.A: a, Side.B: b}
     for side in Side:
         _find_done(made, scans, base, side, settings)
+    arrived = {side: set(made[side].values()) for side in Side}
     for _ in range(ROUNDS):
         if not made[Side.A] and not made[Side.B]:
             return NOTHING
-        frame = _Frame(scans, base, made, settings)
+        frame = _Frame(scans, base, made, arrived, settings)
         refused = frame.refused()
         if not refused:
             return frame.tables()
@@ -140,30 +141,39 @@ class _Frame:
         scans: Mapping[Side, Scan],
         base: Base,
         made: Mapping[Side, Mapping[RelPath, RelPath]],
+        arrived: Mapping[Side, set[RelPath]],
         settings: Settings,
     ) -> None:
+        """`arrived`: where each side moved something itself, also if that move is not followed."""
         self._scans, self._base, self._made, self._settings = scans, base, made, settings
         self._at = {side: Relocation(made[side]) for side in Side}
         self._todo = {
             side: {self._at[side](n): n for n in made[side.other] if n not in made[side]} for side in Side
         }
-        self._targets = {side: set(made[side].values()) for side in Side}
+        self._arrived = arrived
+        self._split: set[RelPath] = set()
         self._final: dict[RelPath, RelPath] = {}
         self._views: dict[Side, View[Entry]] = {}
+        self._implied: dict[Side, set[RelPath]] = {side: set() for side in Side}
+        """Directories that a side without directories of its own has, or had, because of files in them."""
 
     def refused(self) -> set[RelPath]:
         """The base paths whose moves cannot be followed as things stand; empty: all can."""
         cyclic = self._settle()
         if cyclic:
             return cyclic
-        split = {n for n in self._final if self._disagrees(n)}
+        if self._split:
+            return self._split
         places = Counter(self._final.values())
-        split |= {n for n, place in self._final.items() if places[place] > 1}
+        split = {n for n, place in self._final.items() if places[place] > 1}
         split |= self._entangled()
         if split:
             return split
         for side in Side:
             self._views[side] = View(self._scans[side].entries, Relocation(self._table(side)))
+            if not self._settings.rules(side).empty_directories:
+                held = (*self._views[side], *self._scans[side].entries)
+                self._implied[side] = {up for path in held for up in ancestors(path)}
         self._base_view = View(self._base, Relocation(self._final))
         return {n for side in Side for n in self._refused_on(side)}
 
@@ -220,8 +230,11 @@ class _Frame:
         if node in path:
             raise _CycleError(path[path.index(node) :])
         if node not in self._final:
-            mover = Side.A if node in self._made[Side.A] else Side.B
-            self._final[node] = self._lift(self._made[mover][node], mover, [*path, node])
+            movers = [side for side in Side if node in self._made[side]]
+            places = {self._lift(self._made[side][node], side, [*path, node]) for side in movers}
+            if len(places) > 1:
+                self._split.add(node)
+            self._final[node] = min(places)
         return self._final[node]
 
     def _lift(self, target: RelPath, side: Side, path: list[RelPath]) -> RelPath:
@@ -231,13 +244,6 @@ class _Frame:
             if node is not None:
                 return relocate(target, above, self._place(node, path))
         return target
-
-    def _disagrees(self, node: RelPath) -> bool:
-        """Whether both sides moved it, to different places."""
-        if any(node not in self._made[side] for side in Side):
-            return False
-        places = {self._lift(self._made[side][node], side, []) for side in Side}
-        return len(places) > 1
 
     def _refused_on(self, side: Side) -> list[RelPath]:
         """The moves that cannot be made on `side`."""
@@ -280,7 +286,7 @@ class _Frame:
     def _is_other(self, side: Side, place: RelPath, node: RelPath) -> bool:
         """Whether what stands at `place` came there by a move of `side` itself."""
         mine = self._made[side]
-        return place in self._targets[side] and mine.get(node) != place
+        return place in self._arrived[side] and mine.get(node) != place
 
     def _is_problem(self, side: Side, place: RelPath, final: RelPath) -> bool:
         return not (
@@ -298,7 +304,7 @@ class _Frame:
     def _has_no_room(self, side: Side, place: RelPath, final: RelPath) -> bool:
         """Only an unmodified file may be replaced by a file: what the mover had overwritten."""
         view = self._views[side]
-        if view.origin(final) != place:
+        if view.origin(final) != place or final in self._implied[side]:
             return True
         under = view.replaced(final)
         if under is None:

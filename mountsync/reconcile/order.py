@@ -169,8 +169,9 @@ def arrange(moves: Sequence[Move], actions: Iterable[Action]) -> tuple[Action, .
     contents = [x for x in todo if isinstance(x, (Put, MakeSymlink))]
     created = {*made, *(x.path for x in contents)}
     deletes = sorted((x for x in todo if isinstance(x, Delete)), key=_by_path, reverse=True)
-    early = [x for x in deletes if _makes_room(x.path, created)]
-    late = [x for x in deletes if not _makes_room(x.path, created)]
+    above = {up for path in created for up in ancestors(path)}
+    early = [x for x in deletes if x.path in above or _makes_room(x.path, created)]
+    late = [x for x in deletes if x.path not in above and not _makes_room(x.path, created)]
     attributes = (x for x in todo if isinstance(x, SetAttributes))
     return (
         *first,

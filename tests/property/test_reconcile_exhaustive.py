@@ -17,7 +17,7 @@ from mountsync.reconcile import Settings
 FILES = ("v0", "vA1", "vB22")
 LEAVES = (*FILES, "@t")
 COMPLETE = bool(os.environ.get("MOUNTSYNC_EXHAUSTIVE"))
-SAMPLE = 12_000
+SAMPLE = 6_000
 CONFLICT = " (conflict 2026-11-20 11-30-00 host)"
 
 

@@ -16,8 +16,8 @@ from mountsync.model.side import Side
 from mountsync.paths import RelPath, is_within
 from mountsync.reconcile import Direction, Evidence, Settings, SideRules, reconcile
 
-FEW = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-MANY = settings(FEW, max_examples=400)
+FEW = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(FEW, max_examples=200)
 
 Given = tuple[Tree, History, History]
 
