@@ -251,9 +251,9 @@ class MountOperations:
             # What `read_now` gives is copied to the kernel before anything else runs.
             return self._volume.read_now(self._files[fh], off, size)  # type: ignore[return-value]  # a buffer
         except Exception as error:  # noqa: BLE001 - as above
-            return await self._read_later(error, self._files[fh], off, size)
+            return await self._read_later(error, fh, off, size)
 
-    async def _read_later(self, error: Exception, handle: Handle, off: int, size: int) -> bytes:
+    async def _read_later(self, error: Exception, fh: int, off: int, size: int) -> bytes:
         for _ in range(_ROUNDS):
             if not isinstance(error, (BlockingIOError, ContentAbsent)):
                 break
@@ -261,7 +261,7 @@ class MountOperations:
                 if isinstance(error, ContentAbsent):
                     await self._fetch(error)
                 self._gate.hand_over()
-                return await self._volume.read_waiting(handle, off, size)
+                return await self._volume.read_waiting(self._files[fh], off, size)
             except Exception as next_error:  # noqa: BLE001 - as above
                 error = next_error
         raise failure(error)
@@ -285,7 +285,10 @@ class MountOperations:
         self._volume.release(self._files.pop(fh))
 
     async def fsync(self, fh: int, datasync: bool) -> None:
-        await self._waiting(self._volume.fsync, self._files[fh])
+        await self._waiting(self._sync, fh)
+
+    async def _sync(self, fh: int) -> None:
+        await self._volume.fsync(self._files[fh])
 
     # Open directories.
 

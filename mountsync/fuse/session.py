@@ -19,8 +19,8 @@ from mountsync.fuse.notifier import FuseNotifier
 from mountsync.fuse.operations import MountOperations
 from mountsync.vfs.volume import Volume
 
-WORKERS: Final = 64
-"""Requests that can wait for something at the same time."""
+WORKERS: Final = 160
+"""Requests that can wait for something at the same time; more than the kernel reads ahead by itself."""
 MAX_READ: Final = 1 << 20
 _END_S: Final = 20.0
 """How long an orderly end may take to let the kernel write what it has."""

@@ -31,6 +31,8 @@ SCHEMA_VERSION: Final = 1
 APPLICATION_ID: Final = 0x6D6E7473  # "mnts"
 CHECKPOINT_PAGES: Final = 2000
 """Log pages of 4 KiB after which a checkpoint is due."""
+LONG_PAGES: Final = 16_000
+"""Log pages after which the log must begin anew, even if the loop has to wait for it."""
 _INLINE_SYNC_S: Final = 0.0004
 """A disk that syncs faster than this is synced on the loop: a thread hop would cost more."""
 
@@ -113,6 +115,7 @@ class Database:
         self._committed = 0
         self._durable = 0
         self._log_pages = 0
+        self._copied_pages = 0
         self._sync_s = 0.0
         self._syncing: trio.Event | None = None
         self._connection.set_wal_hook(self._note_log)
@@ -294,22 +297,24 @@ class Database:
 
     @property
     def checkpoint_due(self) -> bool:
-        """Whether the log is long enough to be copied."""
-        return self._log_pages >= CHECKPOINT_PAGES
+        """Whether the log has grown enough since the last checkpoint."""
+        if self._log_pages < self._copied_pages:
+            self._copied_pages = 0  # SQLite began its log anew
+        return self._log_pages - self._copied_pages >= CHECKPOINT_PAGES
 
     async def checkpoint(self) -> None:
         """Copies SQLite's log into the database, in a thread, while work goes on.
 
-        What was appended meanwhile is little; it is copied here, between two batches, because only a log
-        that is copied whole is written from its beginning again. Else it would grow for ever.
+        Under a load that never pauses the log cannot begin anew: there are always frames that came
+        during the copy. Once it is far too long those few are copied on the loop.
         """
         self.fold()
+        pages = self._log_pages
         await trio.to_thread.run_sync(_checkpoint, self.path)
-        if self._depth:
-            return
-        self.fold()
-        self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        self._log_pages = 0
+        self._copied_pages = pages
+        if self._log_pages >= LONG_PAGES and not self._depth:
+            self.fold()
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def close(self) -> None:
         """Closes the file; everything committed is durable when this returns."""

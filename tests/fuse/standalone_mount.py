@@ -1,7 +1,8 @@
 """A mount without a remote, in a process of its own: `standalone_mount.py STATE MOUNTPOINT [option...]`.
 
 Prints `ready` when it is mounted. Options: `no-writeback`, `allow-other`, `read-only`, `durable-close`,
-`quick-barrier`.
+`quick-barrier`,
+`broken-symlink` (the handler has a bug).
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ async def main(state: str, mountpoint: str, *words: str) -> None:
     )
     if "quick-barrier" in words:
         volume.barrier_s = 0.005
+    if "broken-symlink" in words:
+        volume.symlink = lambda *_: 1 // 0  # type: ignore[assignment,method-assign]  # a bug of the test's own
     root = tree.node(ROOT_ID)
     if not root.listed:
         root.listed = 1
