@@ -14,7 +14,7 @@ from mountsync.model.side import Side
 from mountsync.paths import RelPath, ancestors
 from mountsync.reconcile.aliases import respelled
 from mountsync.reconcile.changes import candidates
-from mountsync.reconcile.follow import Tables, accept
+from mountsync.reconcile.follow import Tables, accept, relocated
 from mountsync.reconcile.merge import Merge, Outcome
 from mountsync.reconcile.order import Places, Step, Table, arrange, sequence
 from mountsync.reconcile.renames import infer_moves, rests
@@ -99,10 +99,7 @@ class _Reconciliation:
 
     def _moved_scans(self, tables: Tables) -> dict[Side, Scan]:
         """The scans with their problems where these will be."""
-        return {
-            side: Scan(scan.entries, _relocated(scan, Relocation(tables.to(side))))
-            for side, scan in self._scans.items()
-        }
+        return {side: relocated(scan, Relocation(tables.to(side))) for side, scan in self._scans.items()}
 
     def _assemble(
         self,
@@ -213,10 +210,6 @@ def _replaced(step: Step, view: View[Entry], table: Table) -> Entry | None:
 
 def _move(step: Step, entries: Listing, replaced: Entry | None, row: RelPath) -> Move:
     return Move(step.source, step.target, entries[step.moved], replaced, row)
-
-
-def _relocated(scan: Scan, relocation: Relocation) -> dict[RelPath, Problem]:
-    return {relocation(path): problem for path, problem in scan.problems.items()}
 
 
 def _final(found: set[RelPath], tables: Tables, views: Iterable[View[Entry] | View[Agreed]]) -> set[RelPath]:

@@ -128,6 +128,11 @@ def _still(agreed: Agreed, entry: Entry | None, side: Side, settings: Settings) 
     return entry is not None and settings.comparator.since(agreed, entry, side) is Verdict.SAME
 
 
+def relocated(scan: Scan, relocation: Relocation) -> Scan:
+    """The scan with its problems where these will be; its entries stay."""
+    return Scan(scan.entries, {relocation(path): problem for path, problem in scan.problems.items()})
+
+
 class _CycleError(Exception):
     def __init__(self, nodes: Iterable[RelPath]) -> None:
         self.nodes = set(nodes)
@@ -154,6 +159,7 @@ class _Frame:
         self._split: set[RelPath] = set()
         self._final: dict[RelPath, RelPath] = {}
         self._views: dict[Side, View[Entry]] = {}
+        self._bad: dict[Side, Scan] = {}
         self._implied: dict[Side, set[RelPath]] = {side: set() for side in Side}
         """Directories that a side without directories of its own has, or had, because of files in them."""
 
@@ -170,7 +176,9 @@ class _Frame:
         if split:
             return split
         for side in Side:
-            self._views[side] = View(self._scans[side].entries, Relocation(self._table(side)))
+            relocation = Relocation(self._table(side))
+            self._views[side] = View(self._scans[side].entries, relocation)
+            self._bad[side] = relocated(self._scans[side], relocation)
             if not self._settings.rules(side).empty_directories:
                 held = (*self._views[side], *self._scans[side].entries)
                 self._implied[side] = {up for path in held for up in ancestors(path)}
@@ -289,10 +297,13 @@ class _Frame:
         return place in self._arrived[side] and mine.get(node) != place
 
     def _is_problem(self, side: Side, place: RelPath, final: RelPath) -> bool:
+        """Whether something unreadable is here, or comes to where this goes."""
+        known = self._scans[side].is_known
         return not (
-            self._scans[side].is_known(place)
-            and self._scans[side].is_known(final)
+            known(place)
+            and known(final)
             and self._scans[side.other].is_known(final)
+            and self._bad[side].is_known(final)
         )
 
     def _is_refused(self, side: Side, place: RelPath, final: RelPath, names: Names) -> bool:
