@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from mountsync.errors import AlreadyExists, MountsyncError, NotADirectory, NotFound, Unreachable
 from mountsync.storage.modal.refusals import MaybeOurs, TooManyFiles, UnclearAbsence
@@ -17,6 +17,8 @@ from mountsync.storage.modal.transport import FilePut, NativeEntry, NativeKind
 
 _LOOKS_PER_DIRECTORY: Final = 2
 """So many looks into one directory are under way at once; further ones gather."""
+_DIRECTORIES: Final = 1000
+"""More than so many are forgotten when they rest."""
 _WORTH_LISTING: Final = 4
 """So many gathered looks are answered by one listing of the directory ..."""
 _LISTING_FACTOR: Final = 40
@@ -25,6 +27,39 @@ _PUTS_AT_ONCE: Final = 2
 _FILES_PER_PUT: Final = 64
 
 _Look: TypeAlias = tuple[str, asyncio.Future[NativeEntry | None]]
+_FEW: Final = 4
+"""With so many calls under way or fewer, nobody waits for others ..."""
+_LINGER_PER_CALL: Final = 0.0003
+_LINGER_MOST: Final = 0.012
+"""... with more, so long for each of them, and so long at most (seconds)."""
+
+
+class Gathering:
+    """Decides when a line of requests is taken: at once when little happens, else after a short pause."""
+
+    def __init__(self, busy: Callable[[], int], take: Callable[[], None]) -> None:
+        """`busy`: how many calls are under way that may bring requests to this line."""
+        self._busy = busy
+        self._take = take
+        self._armed = False
+
+    def arrived(self) -> None:
+        """A request was put in line."""
+        if self._armed:
+            return
+        busy = self._busy()
+        if busy <= _FEW:
+            self._take()
+            return
+        self._armed = True
+        pause = min(_LINGER_PER_CALL * busy, _LINGER_MOST)
+        asyncio.get_running_loop().call_later(pause, self._go)
+
+    def _go(self) -> None:
+        self._armed = False
+        self._take()
+
+
 LookOnce: TypeAlias = Callable[[str, str], Awaitable[Sequence[NativeEntry]]]
 
 
@@ -42,6 +77,7 @@ class PutFiles(Protocol):
 class _Directory:
     """Looks into one directory."""
 
+    gathering: Gathering
     waiting: list[_Look] = field(default_factory=list)
     running: set[asyncio.Task[None]] = field(default_factory=set)
     size: int = 0
@@ -51,19 +87,25 @@ class _Directory:
 class Looks:
     """Stats. Those of one directory that come at the same time share a listing."""
 
-    def __init__(self, look_once: LookOnce, list_files: ListFiles) -> None:
+    def __init__(self, look_once: LookOnce, list_files: ListFiles, busy: Callable[[], int]) -> None:
         self._look_once = look_once
         self._list_files = list_files
+        self._busy = busy
         self._directories: dict[tuple[str, str], _Directory] = {}
 
     async def ask(self, volume: str, path: str) -> NativeEntry | None:
         """The entry as of some moment after this call began; None when absent."""
         future: asyncio.Future[NativeEntry | None] = asyncio.get_running_loop().create_future()
         key = (volume, path.rpartition("/")[0])
-        directory = self._directories.setdefault(key, _Directory())
+        directory = self._directories.get(key) or self._new(key)
         directory.waiting.append((path, future))
-        self._work(key, directory)
+        directory.gathering.arrived()
         return await future
+
+    def _new(self, key: tuple[str, str]) -> _Directory:
+        directory = _Directory(Gathering(self._busy, lambda: self._work(key, directory)))
+        self._directories[key] = directory
+        return directory
 
     def _work(self, key: tuple[str, str], directory: _Directory) -> None:
         while directory.waiting and len(directory.running) < _LOOKS_PER_DIRECTORY:
@@ -73,7 +115,7 @@ class Looks:
             else:
                 taken, directory.waiting = directory.waiting[:1], directory.waiting[1:]
             self._start(key, directory, taken)
-        if not directory.running and not directory.size:
+        if not directory.running and len(self._directories) > _DIRECTORIES:
             self._directories.pop(key, None)
 
     def _start(self, key: tuple[str, str], directory: _Directory, taken: list[_Look]) -> None:
@@ -135,10 +177,19 @@ class _Put:
     """An earlier call may have put it already."""
 
 
+class _Kind(NamedTuple):
+    """What one call can hold: files with receipts are put, those without are asked about."""
+
+    volume: str
+    create_only: bool
+    complete: bool
+
+
 @dataclass(slots=True)
 class _Line:
     """Files that wait for one kind of call."""
 
+    gathering: Gathering
     waiting: list[_Put] = field(default_factory=list)
     running: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -146,23 +197,29 @@ class _Line:
 class Puts:
     """Puts of small files, several in one call. Whatever goes wrong for several is done one by one."""
 
-    def __init__(self, put_files: PutFiles) -> None:
+    def __init__(self, put_files: PutFiles, busy: Callable[[], int]) -> None:
         self._put_files = put_files
-        self._lines: dict[tuple[str, bool], _Line] = {}
+        self._busy = busy
+        self._lines: dict[_Kind, _Line] = {}
 
     async def put(self, volume: str, file: FilePut, *, create_only: bool) -> dict[bytes, str]:
         """The file's missing blocks; none when it is put."""
         put = _Put(file, asyncio.get_running_loop().create_future())
-        key = (volume, create_only)
+        key = _Kind(volume, create_only, complete=bool(file.receipts))
         if len(file.blocks) != 1:
             await self._alone(key, put)
         else:
-            line = self._lines.setdefault(key, _Line())
+            line = self._lines.get(key) or self._new(key)
             line.waiting.append(put)
-            self._work(key, line)
+            line.gathering.arrived()
         return await put.answer
 
-    def _work(self, key: tuple[str, bool], line: _Line) -> None:
+    def _new(self, key: _Kind) -> _Line:
+        line = _Line(Gathering(self._busy, lambda: self._work(key, line)))
+        self._lines[key] = line
+        return line
+
+    def _work(self, key: _Kind, line: _Line) -> None:
         while line.waiting and len(line.running) < _PUTS_AT_ONCE:
             taken = _distinct(line.waiting)
             task = asyncio.ensure_future(self._together(key, taken))
@@ -174,15 +231,15 @@ class Puts:
 
             task.add_done_callback(ended)
 
-    async def _together(self, key: tuple[str, bool], puts: list[_Put]) -> None:
+    async def _together(self, key: _Kind, puts: list[_Put]) -> None:
         puts = [put for put in puts if not put.answer.done()]
         if len(puts) < 2:
             for put in puts:
                 await self._alone(key, put)
             return
-        volume, create_only = key
         try:
-            missing = await self._put_files(volume, [put.file for put in puts], create_only=create_only)
+            files = [put.file for put in puts]
+            missing = await self._put_files(key.volume, files, create_only=key.create_only)
         except Unreachable as error:
             for put in puts:
                 _fail(put, error)
@@ -191,7 +248,7 @@ class Puts:
         else:
             await self._share(key, puts, missing)
 
-    async def _share(self, key: tuple[str, bool], puts: list[_Put], missing: list[dict[bytes, str]]) -> None:
+    async def _share(self, key: _Kind, puts: list[_Put], missing: list[dict[bytes, str]]) -> None:
         """A file without missing blocks is put for certain only when no file of the call had any."""
         uncertain = []
         for put, blocks in zip(puts, missing, strict=True):
@@ -201,14 +258,14 @@ class Puts:
                 uncertain.append(put)
         await self._one_by_one(key, uncertain, doubtful=True)
 
-    async def _one_by_one(self, key: tuple[str, bool], puts: list[_Put], *, doubtful: bool) -> None:
+    async def _one_by_one(self, key: _Kind, puts: list[_Put], *, doubtful: bool) -> None:
         for put in puts:
             put.doubtful = put.doubtful or doubtful
             await self._alone(key, put)
 
-    async def _alone(self, key: tuple[str, bool], put: _Put) -> None:
+    async def _alone(self, key: _Kind, put: _Put) -> None:
         try:
-            missing = await self._put_files(key[0], [put.file], create_only=key[1])
+            missing = await self._put_files(key.volume, [put.file], create_only=key.create_only)
         except AlreadyExists as error:
             _fail(put, MaybeOurs(error.reason, path=put.file.path) if put.doubtful else error)
         except MountsyncError as error:

@@ -72,11 +72,12 @@ class BlockCourier:
         """Uploads a block; returns the body of the answer, which is its receipt."""
 
         async def attempt() -> bytes:
-            body = io.BytesIO(data) if len(data) > SMALL else data
             headers = _HEADERS | {"Content-Type": "application/octet-stream"}
-            async with self._open().put(url, data=body, headers=headers) as answer:
-                _accept(answer.status)
-                return await answer.read()
+            with io.BytesIO(data) as stream:  # closed, so that no reference cycle keeps the block
+                body = stream if len(data) > SMALL else data
+                async with self._open().put(url, data=body, headers=headers) as answer:
+                    _accept(answer.status)
+                    return await answer.read()
 
         return await self._persist(attempt, len(data))
 

@@ -52,6 +52,8 @@ class AsyncioThread:
     """Runs coroutines of asyncio for tasks of trio."""
 
     def __init__(self, name: str) -> None:
+        self.busy = 0
+        """How many calls of `run` are under way."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -71,7 +73,11 @@ class AsyncioThread:
 
     async def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """The result of `work()`, which runs there."""
-        return await self.start(work).wait()
+        self.busy += 1
+        try:
+            return await self.start(work).wait()
+        finally:
+            self.busy -= 1
 
     async def aclose(self, finish: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Cancels what runs, runs `finish()` there, and ends the thread. Safe to call twice."""

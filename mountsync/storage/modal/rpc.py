@@ -78,9 +78,14 @@ class ModalRpc:
         self._channels = Channels(settings.servers, self._limits.connect)
         self._blocks = BlockCourier(self._limits, proxies=settings.proxies)
         self._calls = asyncio.Semaphore(self._limits.calls_at_once)
-        self._looks = Looks(self._look_once, self._list_files)
-        self._puts = Puts(self._put_files)
+        self._looks = Looks(self._look_once, self._list_files, self._busy)
+        self._puts = Puts(self._put_files, self._busy)
+        self._stub_of: object = None
+        self._stub_made: Any = None
         self._identity = partial(_identity, settings)
+
+    def _busy(self) -> int:
+        return self._thread.busy
 
     # the face, called from trio
 
@@ -221,7 +226,7 @@ class ModalRpc:
     # the frame around a call
 
     async def _unary(self, method: str, request: Any, path: str | None, *, gone_is_done: bool = False) -> Any:
-        key = uuid.uuid4().hex
+        key = _new_key()
         doubts: list[Patience] = []
 
         async def attempt(patience: Patience) -> Any:
@@ -257,10 +262,14 @@ class ModalRpc:
             await asyncio.sleep(delay)
 
     async def _stub(self) -> Any:
-        return api_grpc.ModalClientStub(await self._channels.get())
+        """The calls of the present connection. Made once for each: it has some hundred methods."""
+        channel = await self._channels.get()
+        if channel is not self._stub_of:
+            self._stub_of, self._stub_made = channel, api_grpc.ModalClientStub(channel)
+        return self._stub_made
 
     def _headers(self, key: str | None = None) -> dict[str, str]:
-        extra = {"x-idempotency-key": key or uuid.uuid4().hex, "x-modal-timestamp": str(time.time())}
+        extra = {"x-idempotency-key": key or _new_key(), "x-modal-timestamp": str(time.time())}
         return self._identity() | extra
 
 
@@ -303,6 +312,11 @@ def _identity(settings: Settings) -> dict[str, str]:
         "x-modal-token-id": settings.credentials.token_id,
         "x-modal-token-secret": settings.credentials.token_secret,
     }
+
+
+def _new_key() -> str:
+    """A key that tells one call from others, the same for all its attempts."""
+    return str(uuid.UUID(int=random.getrandbits(128), version=4))
 
 
 def _wire(path: str) -> str:

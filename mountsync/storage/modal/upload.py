@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
@@ -27,8 +27,8 @@ T_co = TypeVar("T_co", covariant=True)
 
 _INLINE: Final = 1 << 15
 """Up to this size in bytes a thread costs more than the hash."""
-_HASHES_AT_ONCE: Final = 3
-_SENDS_AT_ONCE: Final = 6
+_HASHES_AT_ONCE: Final = 2
+_SENDS_AT_ONCE: Final = 4
 _ROUNDS: Final = 5
 
 
@@ -126,7 +126,7 @@ async def _block(source: Source, index: int) -> bytes:
 class Uploader:
     """Puts files into volumes. `holding` bounds how many large blocks are in memory at once."""
 
-    def __init__(self, transport: Transport, holding: int = 8) -> None:
+    def __init__(self, transport: Transport, holding: int = 6) -> None:
         self._transport = transport
         self._holding = trio.CapacityLimiter(holding)
 
@@ -169,7 +169,7 @@ class Uploader:
         where = {digest: index for index, digest in enumerate(hashed.blocks)}
 
         async def send(digest: bytes) -> None:
-            async with self._holding:
+            async with self._holding if hashed.size > _INLINE else nullcontext():
                 data = hashed.data if hashed.data is not None else await _block(source, where[digest])
                 if hashed.data is None and await digest_of(data) != digest:
                     raise Stale("the source changed while it was uploaded")
