@@ -140,8 +140,13 @@ async def finish_after(folder: Path, state: Path, case: str, mode: dict[str, str
         assert await gc.find_leftovers(storage) == []
 
 
-@pytest.mark.parametrize("way", ["rename", "norename", "none"])
-@pytest.mark.parametrize("case", CASES)
+WAYS = [(case, way) for case in CASES for way in ("rename", "norename")]
+WAYS += [
+    (case, "none") for case in ("create", "overwrite", "shrink to plain", "patch", "move onto", "delete")
+]
+
+
+@pytest.mark.parametrize(("case", "way"), WAYS)
 def test_kill_before_every_effect(tmp_path, case, way):
     mode = {"transactions": "norename" if way == "norename" else "rename"}
     mode |= {"meta_format": "none", "hash_type": "none"} if way == "none" else {}
@@ -171,7 +176,9 @@ def test_kill_before_every_effect(tmp_path, case, way):
 
 def of_point(served: dict[str, bytes], nth: int) -> dict[str, bytes]:
     prefix = f"at{nth:02}/"
-    return {name.removeprefix(prefix): data for name, data in served.items() if name.startswith(prefix)}
+    own = {name.removeprefix(prefix): data for name, data in served.items() if name.startswith(prefix)}
+    # A chunk that was half written is the local storage's own affair.
+    return {name: data for name, data in own.items() if ".mountsync-tmp-" not in name}
 
 
 def judge_rclone(served: dict[str, bytes], points: list[int], case: str, *, strict: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 import trio
 
@@ -56,15 +57,17 @@ class Attempts:
         """The uploads of `path` that were interrupted; whoever takes them ends or keeps them."""
         return self._uploads.pop(path, [])
 
-    def keep(self, stage: Stage) -> None:
-        """Remembers an upload that failed and may be taken up again."""
-        if stage.begun:
-            self.add([stage.noted])
+    def keep(self, stage: Stage, earlier: Sequence[Noted]) -> None:
+        """Remembers an upload that failed and may be taken up again, and those that were before it."""
+        mine = [stage.noted] if stage.begun else []
+        others = [noted for noted in earlier if noted not in mine]
+        self.add([noted for noted in (*mine, *others) if not noted.ended])
 
     async def discard(self, old: Layout) -> None:
         """Removes what interrupted uploads of a path left, as far as its layout shows it."""
-        for noted in self.take(old.path):
+        for noted in list(self._uploads.get(old.path, ())):
             await discard_attempt(self._view, self._journal, old, noted)
+            await self._end([noted])
 
     async def ready(self, path: RelPath) -> Layout:
         """The file at `path`, every commit of it finished, leftovers known."""

@@ -45,6 +45,10 @@ class RunningHash:
         finally:
             self._busy = False
 
+    def hexdigest(self) -> str:
+        """The digest in hex of the bytes that it has."""
+        return self._hash.hexdigest()
+
     async def finish(self, source: Source) -> str:
         """The digest in hex, after the bytes that nobody fed were read from `source`."""
         while self.done < source.size:
@@ -85,7 +89,9 @@ class Window:
 
     async def digest(self) -> str:
         """The sha256 of the chunk; reads what was not read yet."""
-        return await self._own.finish(self)
+        while self._own.done < self._size:
+            await self.read(self._own.done, PIECE)
+        return self._own.hexdigest()
 
 
 def is_costly(source: Source) -> bool:

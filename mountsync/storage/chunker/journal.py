@@ -79,6 +79,7 @@ class Noted:
         self.file = file
         self.record = record
         self.finished = finished
+        self.ended = False
 
     @property
     def path(self) -> RelPath:
@@ -124,6 +125,7 @@ class Journal:
     def end(self, noted: Noted) -> None:
         """Forgets a record. Safe to call twice."""
         noted.file.unlink(missing_ok=True)
+        noted.ended = True
 
     def left(self) -> list[Noted]:
         """All records that are there, oldest first."""

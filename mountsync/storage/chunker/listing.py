@@ -36,7 +36,8 @@ class Listing:
         self._flat = recursive and storage.base.info.flat
         self._recursive = recursive
         self._root: RelPath | None = folder
-        self._folders: list[RelPath] = []
+        self._folders: list[tuple[RelPath, Entry]] = []
+        """Told when they were listed: a folder that cannot be listed is a problem and no entry."""
         self._problems: dict[RelPath, Problem] = {}
 
     def __aiter__(self) -> Listing:
@@ -52,9 +53,10 @@ class Listing:
         now, self._folders = self._folders[-_FOLDERS_AT_ONCE:], self._folders[:-_FOLDERS_AT_ONCE]
         found: list[Listed] = []
 
-        async def one(folder: RelPath) -> None:
+        async def one(item: tuple[RelPath, Entry]) -> None:
+            folder = item[0]
             try:
-                found.extend(self._items(await self._storage.survey(folder, recursive=False)))
+                found.extend([item, *self._items(await self._storage.survey(folder, recursive=False))])
             except PathError as error:
                 found.append((folder, Problem(error.reason, error=type(error).__name__)))
 
@@ -66,10 +68,10 @@ class Listing:
         for path, layout in survey.layouts.items():
             if path in self._problems:
                 items.append((path, self._problems[path]))
+            elif self._recursive and not self._flat and layout.is_directory:
+                self._folders.append((path, layout.entry()))
             elif layout.exists:
                 items.append((path, self._item(layout)))
-                if self._recursive and not self._flat and layout.is_directory:
-                    self._folders.append(path)
         return items
 
     def _item(self, layout: Layout) -> Entry | Problem:

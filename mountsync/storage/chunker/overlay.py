@@ -36,14 +36,14 @@ from mountsync.storage.api import (
 )
 from mountsync.storage.chunker.attempts import Attempts
 from mountsync.storage.chunker.checks import insist, insist_file, insist_replaceable
-from mountsync.storage.chunker.journal import FinishedChunk, Journal, RemovalRecord
+from mountsync.storage.chunker.journal import FinishedChunk, Journal, Noted, RemovalRecord
 from mountsync.storage.chunker.layout import Layout, Piece
 from mountsync.storage.chunker.listing import Listing
 from mountsync.storage.chunker.locks import PathLocks
 from mountsync.storage.chunker.names import chunker_names
 from mountsync.storage.chunker.objects import pin
 from mountsync.storage.chunker.reading import read_chunks
-from mountsync.storage.chunker.replace import commit, commit_in_place, finish, is_free
+from mountsync.storage.chunker.replace import finish, make_valid
 from mountsync.storage.chunker.settings import Settings
 from mountsync.storage.chunker.stage import Stage, Staged, piece_path, remove_pieces
 from mountsync.storage.chunker.view import Survey, View
@@ -174,15 +174,16 @@ class ChunkerStorage:
     async def _put_chunks(self, old: Layout, source: Source, mtime_ns: int | None, settle: Settle) -> Entry:
         """A file in chunks. While they travel others may change the file; then this raises Stale."""
         stage = Stage(self.view, self.journal, old, source)
+        earlier = self.attempts.take(old.path)
         self.attempts.under_way.add(stage)
         try:
-            staged = await stage.run(self.attempts.take(old.path), settle=settle, mtime_ns=mtime_ns)
+            staged = await stage.run(earlier, settle=settle, mtime_ns=mtime_ns)
             _insist_still(source, old.path)
             async with self.locks.hold(old.path):
                 await self._insist_unchanged(old)
                 made = await self._commit(old, staged, mtime_ns, stage)
         except BaseException as error:
-            await self._give_up(stage, error, source)
+            await self._give_up(stage, error, source, earlier)
             raise
         finally:
             self.attempts.under_way.discard(stage)
@@ -198,8 +199,6 @@ class ChunkerStorage:
     async def _commit(self, old: Layout, staged: Staged, mtime_ns: int | None, stage: Stage) -> Layout:
         """Makes the staged version valid and settles it; what fails after the commit is finished later."""
         replaces = old.metadata.transaction if old.metadata is not None else ""
-        in_place = staged.metadata.settle == "chunks" and self.settings.metadata and is_free(old)
-        make_valid = commit_in_place if in_place else commit
         with trio.CancelScope(shield=True):
             made = await make_valid(self.view, old, staged, mtime_ns=mtime_ns)
             stage.committed = True
@@ -207,14 +206,17 @@ class ChunkerStorage:
             await trio.to_thread.run_sync(self.journal.end, stage.noted)
         return made
 
-    async def _give_up(self, stage: Stage, error: BaseException, source: Source) -> None:
+    async def _give_up(
+        self, stage: Stage, error: BaseException, source: Source, earlier: Sequence[Noted]
+    ) -> None:
         """Removes the chunks of an upload that failed for good; else the next attempt takes them over."""
         moved_on = isinstance(error, Stale) and not source.still()
         for_good = isinstance(error, PathError) and not isinstance(error, Busy) and not moved_on
-        if for_good and not stage.committed:
-            await stage.abandon()
-        else:
-            self.attempts.keep(stage)
+        try:
+            if for_good and not stage.committed:
+                await stage.abandon()
+        finally:
+            self.attempts.keep(stage, earlier)
 
     def _remember(self, made: Layout, staged: Staged) -> None:
         """Keeps the digests of the chunks, so that the next version sends only what changed."""

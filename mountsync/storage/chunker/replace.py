@@ -26,7 +26,7 @@ from mountsync.formats.chunk_metadata import ChunkMetadata, encode_metadata
 from mountsync.formats.chunk_names import ChunkName
 from mountsync.model.entry import Entry
 from mountsync.paths import RelPath, join, name_of, parent_of
-from mountsync.storage.api import ABSENT
+from mountsync.storage.api import ABSENT, Enforcement
 from mountsync.storage.chunker.layout import COMMIT_WORD, Layout, Piece
 from mountsync.storage.chunker.objects import barrier, is_there, pin, relocate, remove
 from mountsync.storage.chunker.parallel import run_all
@@ -63,23 +63,41 @@ def is_free(old: Layout) -> bool:
     return not any(not piece.name.transaction for piece in old.chunks)
 
 
-async def commit_in_place(view: View, old: Layout, staged: Staged, *, mtime_ns: int | None) -> Layout:
-    """Gives the staged chunks their final names, then makes them valid. Raises Stale as `commit`.
+async def make_valid(view: View, old: Layout, staged: Staged, *, mtime_ns: int | None) -> Layout:
+    """Commits the staged content in the way that suits the base. Raises Stale as `commit`.
 
-    For files with metadata, where `is_free`. On an error that leaves no doubt nothing has changed.
+    Where the base itself guards expectations, several machines may write one name, and only `commit`
+    lets the base decide between them before anything of the old version is touched.
     """
+    guarded = view.base.info.enforcement is Enforcement.ATOMIC
+    named = view.settings.metadata and staged.metadata.settle == "chunks"
+    way = _commit_in_place if named and is_free(old) and not guarded else commit
+    return await way(view, old, staged, mtime_ns=mtime_ns)
+
+
+async def _commit_in_place(view: View, old: Layout, staged: Staged, *, mtime_ns: int | None) -> Layout:
+    """Gives the staged chunks their final names, then makes them valid.
+
+    On an error that leaves no doubt the old version is as it was, and no chunk has a final name.
+    """
+    now = await view.base.stat(old.path)
+    if pin(now) != pin(old.main):
+        raise Stale("another writer changed the file while it was uploaded", path=old.path)
     await remove_pieces(view, (piece for piece in old.left_over if _is_settled(piece)))
-    hidden = Layout(old.path, None, staged.pieces, staged.metadata)
-    pieces = await _named_finally(view, hidden)
     if old.is_file:
         await barrier(view.base)
-    metadata = replace(staged.metadata, transaction="", settle="")
-    body = BytesSource(encode_metadata(metadata))
+    named: dict[int, Piece] = {}
     try:
+        pieces = await _named_finally(view, Layout(old.path, None, staged.pieces), named=named)
+        metadata = replace(staged.metadata, transaction="", settle="")
+        body = BytesSource(encode_metadata(metadata))
         main = await view.base.write(old.path, body, mtime_ns=mtime_ns, expect=pin(old.main))
-    except PathError:
-        await remove_pieces(view, pieces)
+    except PathError as error:
+        await remove_pieces(view, named.values())
+        if isinstance(error, AlreadyExists):
+            raise Stale("another writer made chunks of the same name", path=old.path) from error
         raise
+    await _insist(view, pieces)
     used = {piece.path for piece in staged.pieces}
     others = (piece for piece in (*old.chunks, *old.left_over) if piece.path not in used)
     left = tuple(piece for piece in others if not _is_settled(piece))
@@ -236,12 +254,14 @@ async def _named_finally(
     layout: Layout,
     in_the_way: Mapping[RelPath, Piece] | None = None,
     before_first: Iterable[Piece] = (),
+    named: dict[int, Piece] | None = None,
 ) -> tuple[Piece, ...]:
     """The chunks under their final names, the first one renamed last, after `before_first` has gone.
 
-    `in_the_way` are the versions that may be replaced.
+    `in_the_way` are the versions that may be replaced; `named` is filled with what was renamed.
     """
-    named = {piece.name.index: piece for piece in layout.chunks if not piece.name.transaction}
+    named = {} if named is None else named
+    done = {piece.name.index or 0: piece for piece in layout.chunks if not piece.name.transaction}
 
     async def rename(piece: Piece) -> None:
         index = piece.name.index or 0
@@ -255,7 +275,8 @@ async def _named_finally(
     await run_all(rename, [p for p in moving if p.name.index], limit=view.base.info.concurrency)
     await remove_pieces(view, before_first)
     await run_all(rename, [p for p in moving if not p.name.index], limit=1)
-    return tuple(named[index] for index in range(len(layout.chunks)))
+    whole = done | named
+    return tuple(whole[index] for index in range(len(layout.chunks)))
 
 
 async def _insist(view: View, pieces: tuple[Piece, ...]) -> None:

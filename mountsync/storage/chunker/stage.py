@@ -182,15 +182,23 @@ class Stage:
         chunk = FinishedChunk(index, window.size, token, await window.digest())
         self._finished[index] = chunk
         if piece.name.transaction == self.transaction and token and self._count > 1:
-            async with self._appending:
-                await trio.to_thread.run_sync(self._journal.note_chunk, self.noted, chunk)
+            with trio.CancelScope(shield=True):
+                await self._note(chunk)
+
+    async def _note(self, chunk: FinishedChunk) -> None:
+        async with self._appending:
+            await trio.to_thread.run_sync(self._journal.note_chunk, self.noted, chunk)
 
     async def _taken_over(self, index: int, window: Window) -> Piece | None:
         """The chunk of an interrupted upload, when it holds the same bytes."""
         piece = self._reusable.get(index)
-        if piece is None or not await _same(self.noted.finished[index], piece, window):
+        if piece is None:
             return None
-        return piece
+        if await _same(self.noted.finished[index], piece, window):
+            return piece
+        # Under our transaction it would count before a chunk of the old version that is kept.
+        await remove(self._view.base, piece.path, None)
+        return None
 
     async def _unchanged(self, index: int, window: Window) -> Piece | None:
         """The chunk of the version that is replaced, when it holds the same bytes."""

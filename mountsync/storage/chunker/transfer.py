@@ -23,9 +23,9 @@ from mountsync.storage.chunker.objects import is_there, relocate, remove
 from mountsync.storage.chunker.parallel import run_all
 from mountsync.storage.chunker.replace import (
     commit,
-    commit_in_place,
     finish,
     is_free,
+    make_valid,
     take_back,
     unfinished,
 )
@@ -324,8 +324,6 @@ async def _copy_made(
     view: View, target: Layout, staged: Staged, mtime_ns: int | None, steps: list[Step]
 ) -> Layout:
     """Commits a copy; its objects go when that fails for good."""
-    in_place = staged.metadata.settle == "chunks" and view.settings.metadata and is_free(target)
-    make_valid = commit_in_place if in_place else commit
     try:
         return await make_valid(view, target, staged, mtime_ns=mtime_ns)
     except PathError:
