@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -121,9 +122,11 @@ async def _run(mountpoint: str, task_status: trio.TaskStatus[None]) -> None:
             await ended.wait()
         finally:
             if not ended.is_set():
-                with trio.CancelScope(shield=True):
-                    await _end(mountpoint)
-                serving.cancel()
+                try:
+                    with trio.CancelScope(shield=True):
+                        await _end(mountpoint)
+                finally:
+                    serving.cancel()
 
 
 async def _main(serving: trio.CancelScope, ended: trio.Event) -> None:
@@ -135,7 +138,8 @@ async def _main(serving: trio.CancelScope, ended: trio.Event) -> None:
 async def _end(mountpoint: str) -> None:
     """Unmounts while the mount is still served, so that nothing which the kernel holds is lost."""
     with trio.move_on_after(_END_S):
-        await _in_thread(mounting.sync, mountpoint)
+        with suppress(OSError):  # a folder that cannot be opened any more is unmounted all the same
+            await _in_thread(mounting.sync, mountpoint)
         if await _in_thread(_unmount_now, mountpoint):
             return
     await _in_thread(_unmount_lazily, mountpoint)
