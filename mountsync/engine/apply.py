@@ -70,6 +70,10 @@ class Recorder(Protocol):
         """Nothing was changed by this action."""
         ...
 
+    def settle_moves(self) -> None:
+        """What was done so far is to be written down before more is done."""
+        ...
+
 
 class Lanes:
     """How many bodies travel at once, for all cycles of a session together."""
@@ -123,7 +127,15 @@ class Executor:
 
     async def run(self, plan: Plan) -> None:
         """Returns when every action is done or has failed; the recorder knows which."""
-        rounds = itertools.zip_longest(_rounds(plan.to_a), _rounds(plan.to_b), fillvalue=((), ()))
+        moves_a, rest_a = _moves_first(plan.to_a)
+        moves_b, rest_b = _moves_first(plan.to_b)
+        await self._steps(Side.A, moves_a)
+        await self._steps(Side.B, moves_b)
+        if moves_b and rest_a:
+            # What follows on A is recorded at once, at places that these moves made: they come before it.
+            await self._replica(Side.B).barrier()
+            self.recorder.settle_moves()
+        rounds = itertools.zip_longest(_rounds(rest_a), _rounds(rest_b), fillvalue=((), ()))
         for (steps_a, bodies_a), (steps_b, bodies_b) in rounds:
             await self._steps(Side.A, steps_a)
             await self._steps(Side.B, steps_b)
@@ -213,6 +225,12 @@ class Executor:
             with self.transfers.begin(action.path, direction, source.size) as running:
                 made = await self._replica(side).put(action, MeteredSource(source, running))
             return replace(made, digest=digest or made.digest)
+
+
+def _moves_first(actions: Sequence[Action]) -> tuple[Sequence[Action], Sequence[Action]]:
+    """The moves with all that stands before them, and what follows."""
+    end = max((place for place, action in enumerate(actions, 1) if isinstance(action, Move)), default=0)
+    return actions[:end], actions[end:]
 
 
 _Round: TypeAlias = tuple[Sequence[Action], Sequence[Action]]

@@ -169,7 +169,10 @@ class MountedReplica:
         node = self._expected(action.path, action.expect)
         if node is None:
             raise Stale("the entry changed meanwhile", path=action.path)
-        self._adopter.refresh(parent, name, action.entry, node, seen=self._seen(node))
+        remote = self._scope.b.get(self._scope.remote_paths.get((parent, name), action.path))
+        if remote is None:
+            raise Stale("the remote's entry is not known", path=action.path)
+        self._adopter.refresh(parent, name, action.entry, node, remote=remote, seen=self._seen(node))
         return self._look(parent, name, action.path)
 
     async def barrier(self) -> None:
@@ -202,5 +205,5 @@ class MountedReplica:
         entry = None if node is None else local_entry(node)
         if node is None or entry is None:
             raise Stale("the entry is gone again", path=path)
-        self._scope.known.setdefault(path, Known(node.id, node.generation, node.mtime_ns, node.mode & 0o7777))
+        self._scope.known[path] = Known(node.id, node.generation, node.mtime_ns, node.mode & 0o7777)
         return entry

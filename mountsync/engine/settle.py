@@ -195,12 +195,20 @@ class MountRecorder:
             return
         self._agreed(path, path, remote.with_digest(remote.digest or agreed.entry.digest))
 
+    def settle_moves(self) -> None:
+        with self._db.transaction:
+            self._write()
+
+    def _write(self) -> None:
+        for write in self._writes:
+            write()
+        self._writes.clear()
+
     def commit(self) -> None:
         """One transaction: the base is what was really done, and settled rows leave the journal."""
         now = self._clock()
         with self._db.transaction:
-            for write in self._writes:
-                write()
+            self._write()
             for node, version in self._scope.versions.items():
                 if node not in self._left and not self._journal.settle(node, version):
                     self._journal.agreed_until(node, self._began_ns)
@@ -208,7 +216,6 @@ class MountRecorder:
                 if not failure.is_surprise:
                     self._postpone(self._nodes_at(failure.path), failure.error, now)
             self._let_wait(now)
-        self._writes.clear()
 
     def give_up(self, error: MountsyncError) -> None:
         """Nothing of this cycle may be written down; all of it is tried again after a while."""

@@ -219,16 +219,23 @@ class Adopter:
         self._kernel().entry_appeared(parent, new_name)
 
     def refresh(
-        self, parent: NodeId, name: bytes, remote: Entry, node_id: NodeId, *, seen: int | None = None
+        self,
+        parent: NodeId,
+        name: bytes,
+        wanted: Entry,
+        node_id: NodeId,
+        *,
+        remote: Entry,
+        seen: int | None = None,
     ) -> None:
-        """Takes over mtime and mode of the remote; the content is the same."""
+        """Takes over mtime and mode; the content is the same as that of `remote`, which is agreed now."""
         with self._db.transaction:
             node = self._expect(parent, name, node_id, seen)
             assert node is not None
-            if remote.mtime_ns is not None:
-                node.mtime_ns = remote.mtime_ns
-            if remote.mode is not None:
-                node.mode = stat.S_IFMT(node.mode) | remote.mode
+            if wanted.mtime_ns is not None:
+                node.mtime_ns = wanted.mtime_ns
+            if wanted.mode is not None:
+                node.mode = stat.S_IFMT(node.mode) | wanted.mode
             node.ctime_ns = self._clock()
             self._tree.save(node)
             self._agree(parent, name, node, remote)

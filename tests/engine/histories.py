@@ -234,6 +234,10 @@ class History:
         self.give_up(old)
         return ""
 
+    async def on_remote_chmod(self, m: Mounted, path: str) -> str:
+        self.objects.set_mode(RelPath(path), 0o700 + next(self.numbers) % 0o70)
+        return ""
+
     async def on_remote_move(self, m: Mounted, path: str, other: str) -> str:
         old = self.remote_content(other)
         self.objects.move(RelPath(path), RelPath(other), expect=None, replace=None)

@@ -22,7 +22,7 @@ LOCAL = st.one_of(
 )  # fmt: skip
 REMOTE = st.one_of(
     one("remote_write"), one("remote_write"), one("remote_delete"), one("remote_mkdir"), one("remote_rmdir"),
-    two("remote_move"), two("remote_move"), one("remote_symlink"),
+    two("remote_move"), two("remote_move"), one("remote_symlink"), one("remote_chmod"),
 )  # fmt: skip
 TIME = st.one_of(
     st.tuples(st.just("steps"), st.integers(1, 60)),
