@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+from mountsync.engine.moment import Moment
 from mountsync.model.base import Agreed
 from mountsync.model.entry import Entry, Kind, Token
 from mountsync.paths import RelPath, from_bytes, join
@@ -129,6 +130,7 @@ class ScopeBuilder:
         """`hidden` paths never travel."""
         self._tree = tree
         self._base = base
+        self._now = Moment(tree, base)
         self._journal = journal
         self._hidden = hidden
         self._places: dict[Place, None] = {}
@@ -172,14 +174,14 @@ class ScopeBuilder:
             if path in moved:
                 self._observed[place] = None
                 self._add_place(place)
-                self._shifted.update(row.node for row in (self._base.find(*place),) if row is not None)
+                self._shifted.update(row.node for row in (self._now.row(place),) if row is not None)
             else:
                 self._observe(place, entry)
 
     def _observe(self, place: Place, entry: Entry | None) -> None:
         self._observed[place] = entry
         self._add_place(place)
-        row = self._base.find(*place)
+        row = self._now.row(place)
         if row is None or row.remote.kind is not Kind.DIRECTORY:
             return
         if entry is None or entry.kind is not Kind.DIRECTORY:
@@ -200,8 +202,8 @@ class ScopeBuilder:
         if node in self._nodes:
             return
         self._nodes.add(node)
-        agreed = [(row.parent, row.name) for row in self._base.of_node(node)]
-        named = self._tree.names(node)
+        agreed = self._now.agreed_places(node)
+        named = self._now.named(node)
         for place in (*agreed, *named):
             self._add_place(place)
         if agreed and not named:
@@ -216,8 +218,8 @@ class ScopeBuilder:
             return
         self._places[place] = None
         self._add_folder(place[0])
-        row = self._base.find(*place)
-        here = self._tree.child_id(*place)
+        row = self._now.row(place)
+        here = self._now.here(place)
         for node in {row.node if row else None, here}:
             if node is not None and (self._journal.has(node) or (row is not None and row.node != here)):
                 self._add_node(node)
@@ -225,8 +227,8 @@ class ScopeBuilder:
     def _add_folder(self, folder: NodeId) -> None:
         while folder != ROOT_ID and folder not in self._folders:
             self._folders[folder] = None
-            agreed = [(row.parent, row.name) for row in self._base.of_node(folder)]
-            named = self._tree.names(folder)
+            agreed = self._now.agreed_places(folder)
+            named = self._now.named(folder)
             if agreed and not named and not self._whole:
                 self._kept.update(agreed)
             elif agreed != named or self._journal.has(folder):
@@ -239,7 +241,7 @@ class ScopeBuilder:
 
     def nodes_here(self) -> list[NodeId]:
         """What the mount has at the places of the scope."""
-        found = (self._tree.child_id(*place) for place in self._places)
+        found = (self._now.here(place) for place in self._places)
         return [node for node in found if node is not None]
 
     @property
@@ -284,7 +286,7 @@ class ScopeBuilder:
         return scope
 
     def _is_vanished(self, node: NodeId) -> bool:
-        for row in self._base.of_node(node):
+        for row in self._now.agreed(node):
             place = (row.parent, row.name)
             seen = self._observed.get(place) if place in self._observed else row.remote
             if seen is not None and seen.token == row.remote.token:
@@ -294,10 +296,10 @@ class ScopeBuilder:
     def _add_listing(self, scope: Scope, place: Place) -> RelPath | None:
         folder, name = place
         text = from_bytes(name)
-        local_folder = self._tree.path(folder)
-        remote_folder = self._remote_folder(folder)
-        local = None if local_folder is None else join(from_bytes(local_folder), text)
-        remote = local if remote_folder is None else join(from_bytes(remote_folder), text)
+        local_folder = self._now.local_folder(folder)
+        remote_folder = self._now.remote_folder(folder)
+        local = None if local_folder is None else join(local_folder, text)
+        remote = local if remote_folder is None else join(remote_folder, text)
         if local is not None and not self._hidden(local):
             scope.places[local] = place
             scope.local_paths[place] = local
@@ -311,33 +313,28 @@ class ScopeBuilder:
         return remote
 
     def _keep(self, scope: Scope, path: RelPath, place: Place) -> None:
-        row = self._base.find(*place)
+        row = self._now.row(place)
         if row is not None:
             agreed = agreed_entry(row)
             scope.a[path] = replace(agreed.entry, token=agreed.a)
 
-    def _remote_folder(self, folder: NodeId) -> bytes | None:
-        if folder == ROOT_ID:
-            return b""
-        rows = self._base.of_node(folder)
-        return self._base.path(rows[0].parent, rows[0].name) if rows else None
-
     def _add_local(self, scope: Scope, path: RelPath, place: Place) -> None:
-        node = self._tree.child(*place)
-        if node is None:
+        here = self._now.here(place)
+        if here is None:
             return
+        node = self._tree.node(here)
         scope.members.setdefault(place, set()).add(node.id)
         entry = local_entry(node)
         if entry is None:
             return
-        row = self._base.find(*place) or next(iter(self._base.of_node(node.id)), None)
+        row = self._now.row(place) or next(iter(self._now.agreed(node.id)), None)
         if row is not None and (row.node, row.generation) == (node.id, node.generation):
             entry = entry.with_digest(row.remote.digest)
         scope.a[path] = entry
         scope.known[path] = Known(node.id, node.generation, node.mtime_ns, stat.S_IMODE(node.mode))
 
     def _add_remote(self, scope: Scope, path: RelPath, place: Place) -> None:
-        row = self._base.find(*place)
+        row = self._now.row(place)
         seen = self._observed.get(place) if place in self._observed else (row.remote if row else None)
         if row is not None:
             scope.rows[place] = row
@@ -350,8 +347,8 @@ class ScopeBuilder:
 
     def _moves(self, scope: Scope) -> Iterable[tuple[RelPath, RelPath]]:
         for node in sorted(self._nodes):
-            agreed = [(row.parent, row.name) for row in self._base.of_node(node)]
-            named = self._tree.names(node)
+            agreed = self._now.agreed_places(node)
+            named = self._now.named(node)
             left = [p for p in agreed if p not in named and p in scope.remote_paths]
             new = [p for p in named if p not in agreed and p in scope.local_paths]
             for source, target in zip(left, new, strict=False):
