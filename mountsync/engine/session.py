@@ -40,6 +40,8 @@ _BUG_REST_S: Final = 30.0
 """After an error that should not exist, the same is not tried again for so long."""
 _HINTS_REST_S: Final = 0.05
 """Hints are gathered for so long before they are looked into."""
+_HINTS_BUSY_S: Final = 1.0
+"""The same while we upload: most hints are then about our own writes, and one listing answers many."""
 
 
 class Audience(Protocol):
@@ -397,7 +399,7 @@ class Session:
     async def _look_into_hints(self) -> None:
         while True:
             await self._hint_bell.wait()
-            await trio.sleep(_HINTS_REST_S)
+            await trio.sleep(_HINTS_BUSY_S if self.condition.cycles else _HINTS_REST_S)
             await self.condition.until(lambda: self.condition.may_work)
             paths, self._hints = self._hints, set()
             self._looking += 1
