@@ -94,6 +94,10 @@ class StorageReplica:
         """A batch of a listing as a sync sees it. Targets of links kept as objects are not read yet."""
         return [item for item in map(self._show, found) if not self.hides(item[0])]
 
+    def translated(self, found: Sequence[Listed]) -> Sequence[Listed]:
+        """A batch of a listing with links as links; nothing is left out of it."""
+        return found if self._links else [self._show(item) for item in found]
+
     def _show(self, item: Listed) -> Listed:
         path, entry = item
         if self._linker is not None or isinstance(entry, Problem) or entry.kind is not Kind.FILE:
@@ -188,12 +192,24 @@ class StorageReplica:
         replaced = _expectation(action.replace)
         if self._mover is not None:
             made = await self._mover.move(source, target, expect=expect, replace=replaced)
-        elif self._copier is not None and action.expect.kind is not Kind.DIRECTORY:
-            made = await self._copier.copy(source, target, expect=expect, replace=replaced)
-            await self.storage.delete(source, expect=expect)
+        elif action.expect.kind is Kind.DIRECTORY:
+            raise Unsupported("the remote cannot rename directories", path=action.source)
         else:
-            raise Unsupported("the remote cannot rename", path=action.source)
+            made = await self._duplicate(source, target, action.expect, replaced)
+            await self.storage.delete(source, expect=expect)
         return self._as_shown(made, action.expect)
+
+    async def _duplicate(self, source: RelPath, target: RelPath, entry: Entry, replaced: Expect) -> Entry:
+        """A second object with the same content; where the storage cannot copy, the bytes go through us."""
+        if entry.kind is Kind.SYMLINK and self._linker is not None:
+            return await self._linker.make_symlink(target, entry.target or "", expect=replaced)
+        if self._copier is not None:
+            return await self._copier.copy(source, target, expect=entry.token, replace=replaced)
+        if entry.kind is Kind.SYMLINK:
+            text = BytesSource(to_bytes(entry.target or ""))
+            return await self.storage.write(target, text, mtime_ns=entry.mtime_ns, expect=replaced)
+        body = StorageSource(self.storage, source, entry)
+        return await self.storage.write(target, body, mtime_ns=entry.mtime_ns, expect=replaced)
 
     def _as_shown(self, made: Entry, before: Entry) -> Entry:
         if before.kind is Kind.SYMLINK and self._linker is None:
