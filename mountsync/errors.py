@@ -278,6 +278,14 @@ def from_os_error(error: OSError, path: str | None = None) -> MountsyncError:
     return kind((error.strerror or str(error)).lower(), path=path)
 
 
+def alone_in(error: BaseException) -> BaseException:
+    """The error in a group, of groups: the first of ours, else the first; what is no group, itself."""
+    while isinstance(error, BaseExceptionGroup):
+        inner: list[BaseException] = list(error.exceptions)
+        error = next((one for one in inner if isinstance(one, MountsyncError)), inner[0])
+    return error
+
+
 def printable(text: str | None) -> str:
     """Text that is safe on a terminal: control characters and undecodable bytes are escaped."""
     if text is None:

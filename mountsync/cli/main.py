@@ -11,7 +11,7 @@ import click
 
 from mountsync.cli.lazy import Later, LazyGroup
 from mountsync.cli.voice import say
-from mountsync.errors import MountsyncError, exit_code_of, from_os_error
+from mountsync.errors import MountsyncError, alone_in, exit_code_of, from_os_error
 
 EXIT_CODES: Final[dict[int, str]] = {
     0: "clean",
@@ -109,7 +109,7 @@ def _reader_left() -> int:
 
 
 def _failed(error: BaseException) -> int:
-    error = _alone_in(error)
+    error = alone_in(error)
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if isinstance(error, KeyboardInterrupt | click.Abort):
@@ -125,13 +125,6 @@ def _failed(error: BaseException) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 4
     return _bug(error)
-
-
-def _alone_in(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        inner: list[BaseException] = list(error.exceptions)
-        error = next((one for one in inner if isinstance(one, MountsyncError)), inner[0])
-    return error
 
 
 def _usage_line(error: click.ClickException) -> str:

@@ -15,7 +15,7 @@ from mountsync import errors
 from mountsync.control import sockets, wire
 from mountsync.control.lines import LineReader
 from mountsync.control.protocol import COMMANDS, Event, Failure, Request
-from mountsync.errors import MountError, MountsyncError, Unreachable
+from mountsync.errors import MountError, MountsyncError, Unreachable, alone_in
 
 _LONGEST_REPLY = 1 << 30
 
@@ -150,11 +150,3 @@ def ask_sync(socket: Path, cmd: str, /, *, within: float | None = None, **args: 
         return await ask(socket, cmd, within=within, **args)
 
     return trio.run(run)
-
-
-def alone_in(error: BaseException) -> BaseException:
-    """The error in a group, of groups: the first one of ours, else the first of all."""
-    while isinstance(error, BaseExceptionGroup):
-        inner: list[BaseException] = list(error.exceptions)
-        error = next((one for one in inner if isinstance(one, MountsyncError)), inner[0])
-    return error
