@@ -12,10 +12,11 @@ from typing import Final, TypeAlias
 
 import pyfuse3
 
-from mountsync.state.tree import NodeId
+from mountsync.fuse.herald import MOST_WAITING, Deed, Herald, News
+from mountsync.state.tree import Node, NodeId, Tree
 
 _log = logging.getLogger(__name__)
-_Message: TypeAlias = tuple[str, int, bytes, int] | None
+_Message: TypeAlias = tuple[str, int, bytes, int] | Deed | None
 _JOIN_S: Final = 2.0
 
 
@@ -25,9 +26,13 @@ class FuseNotifier:
     def __init__(self) -> None:
         self._messages: queue.SimpleQueue[_Message] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._herald: Herald | None = None
+        self._tree: Tree | None = None
 
-    def start(self) -> None:
-        """Begins to tell; the mount must be served."""
+    def start(self, tree: Tree, herald: Herald | None) -> None:
+        """Begins to tell; the mount must be served. Without a herald watchers hear of nothing."""
+        self._tree = tree
+        self._herald = herald
         self._thread = threading.Thread(target=self._run, name="kernel notifier", daemon=True)
         self._thread.start()
 
@@ -41,13 +46,21 @@ class FuseNotifier:
     def entry_appeared(self, parent: NodeId, name: bytes) -> None:
         """A name that the kernel may remember as missing exists now."""
         self._send("entry", parent, name)
+        self._announce(parent, name, self._child(parent, name), News.APPEARED)
 
     def entry_changed(self, parent: NodeId, name: bytes) -> None:
         """A name leads to another node now."""
         self._send("entry", parent, name)
+        self._announce(parent, name, self._child(parent, name), News.CHANGED)
 
     def entry_vanished(self, parent: NodeId, name: bytes, node: NodeId) -> None:
-        """A name is gone; watchers of the directory hear of it."""
+        """A name is gone; `node` is what it led to, which may live on under another name."""
+        known = None if self._tree is None else self._tree.find(node)
+        if known is not None and known.nlink:
+            # Telling of its end would make the kernel take a directory that was moved for a dead one.
+            self._send("entry", parent, name)
+            return
+        self._announce(parent, name, known, News.VANISHED)
         self._send("gone", parent, name, node)
 
     def attributes_changed(self, node: NodeId) -> None:
@@ -58,6 +71,16 @@ class FuseNotifier:
         """Content of a node changed under the kernel's pages."""
         self._send("content", node)
 
+    def _child(self, parent: NodeId, name: bytes) -> Node | None:
+        return None if self._tree is None else self._tree.child(parent, name)
+
+    def _announce(self, parent: NodeId, name: bytes, node: Node | None, news: News) -> None:
+        if self._herald is None or self._thread is None or self._messages.qsize() > MOST_WAITING:
+            return
+        deed = None if node is None else self._herald.deed(parent, name, node, news)
+        if deed is not None:
+            self._messages.put(deed)
+
     def _send(self, what: str, node: int, name: bytes = b"", child: int = 0) -> None:
         if self._thread is not None:
             self._messages.put((what, node, name, child))
@@ -65,10 +88,17 @@ class FuseNotifier:
     def _run(self) -> None:
         while (message := self._messages.get()) is not None:
             try:
-                _tell(*message)
+                if isinstance(message, Deed):
+                    self._act(message)
+                else:
+                    _tell(*message)
             except OSError as error:
                 # The kernel does not know the inode or the name, or the mount is gone: nothing to forget.
                 _log.debug("the kernel had nothing to forget: %s", error)
+
+    def _act(self, deed: Deed) -> None:
+        if self._herald is not None:
+            self._herald.act(deed)
 
 
 def _tell(what: str, node: int, name: bytes, child: int) -> None:

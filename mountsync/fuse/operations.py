@@ -13,6 +13,7 @@ from mountsync.fuse.attributes import absent, prepare
 from mountsync.fuse.errno import failure
 from mountsync.fuse.fetcher import Fetcher
 from mountsync.fuse.gate import Gate
+from mountsync.fuse.herald import Herald, News
 from mountsync.state.tree import Node
 from mountsync.vfs.absent import ChildrenAbsent, ContentAbsent
 from mountsync.vfs.handles import DirHandle, Handle
@@ -54,6 +55,7 @@ class MountOperations:
         *,
         durable_close: bool = False,
         writeback: bool = True,
+        herald: Herald | None = None,
     ) -> None:
         self.enable_writeback_cache = writeback
         self._volume = volume
@@ -63,6 +65,9 @@ class MountOperations:
         self._files: dict[int, Handle] = {}
         self._folders: dict[int, DirHandle] = {}
         self._absent = absent()
+        self._unknown = absent()
+        self._unknown.entry_timeout = 0
+        self._herald = herald
 
     def init(self) -> None:
         """The kernel is there; nothing is left to do."""
@@ -103,8 +108,22 @@ class MountOperations:
 
     @handler
     def lookup(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        if self._is_acted(News.APPEARED, parent, name, ctx):
+            return self._unknown
         node = self._volume.lookup(parent, name)
         return self._absent if node is None else self._entry(node)
+
+    def _is_acted(self, news: News, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> bool:
+        """Whether our own thread makes watchers hear of this name: see `herald`."""
+        herald = self._herald
+        return herald is not None and herald.is_mine(ctx.pid) and herald.is_acting(parent, name, news)
+
+    def _heralded(self, parent: int, name: bytes) -> pyfuse3.EntryAttributes:
+        """What is there already; ENOENT when it went meanwhile."""
+        node = self._volume.lookup(parent, name)
+        if node is None:
+            raise pyfuse3.FUSEError(errno.ENOENT)
+        return self._entry(node)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         """Nothing is kept for what the kernel knows."""
@@ -113,18 +132,24 @@ class MountOperations:
     def mknod(
         self, parent: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
+        if self._is_acted(News.APPEARED, parent, name, ctx):
+            return self._heralded(parent, name)
         return self._entry(self._volume.mknod(parent, name, mode, rdev, ctx.uid, ctx.gid))
 
     @handler
     def mkdir(
         self, parent: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
+        if self._is_acted(News.APPEARED, parent, name, ctx):
+            return self._heralded(parent, name)
         return self._entry(self._volume.mkdir(parent, name, mode, ctx.uid, ctx.gid))
 
     @handler
     def symlink(
         self, parent: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
+        if self._is_acted(News.APPEARED, parent, name, ctx):
+            return self._heralded(parent, name)
         return self._entry(self._volume.symlink(parent, name, target, ctx.uid, ctx.gid))
 
     @handler
@@ -139,11 +164,22 @@ class MountOperations:
 
     @handler
     def unlink(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
-        self._volume.unlink(parent, name)
+        if self._is_acted(News.VANISHED, parent, name, ctx):
+            self._gone(parent, name)
+        else:
+            self._volume.unlink(parent, name)
+
+    def _gone(self, parent: int, name: bytes) -> None:
+        """Nothing is done; ENOENT when something has the name again."""
+        if self._volume.lookup(parent, name) is not None:
+            raise pyfuse3.FUSEError(errno.ENOENT)
 
     @handler
     def rmdir(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
-        self._volume.rmdir(parent, name)
+        if self._is_acted(News.VANISHED, parent, name, ctx):
+            self._gone(parent, name)
+        else:
+            self._volume.rmdir(parent, name)
 
     @handler
     def rename(

@@ -16,6 +16,7 @@ from mountsync.fuse import mountpoint as mounting
 from mountsync.fuse.fetcher import Fetcher
 from mountsync.fuse.gate import Gate, install, is_known
 from mountsync.fuse.handshake import Handshake
+from mountsync.fuse.herald import Herald
 from mountsync.fuse.notifier import FuseNotifier
 from mountsync.fuse.operations import MountOperations
 from mountsync.vfs.volume import Volume
@@ -39,6 +40,8 @@ class Options:
     writeback: bool = True
     """The kernel gathers small writes."""
     read_ahead: int | None = 1024
+    herald: bool = True
+    """Watchers of the folder hear of what came from the remote."""
 
 
 async def serve(
@@ -59,8 +62,14 @@ async def serve(
     await trio.to_thread.run_sync(mounting.make_ready, mountpoint)
     link = await trio.to_thread.run_sync(_mount, mountpoint, options)
     gate = Gate(link.fd, link.handshake)
+    herald = Herald(mountpoint, volume.tree.path) if options.herald and not options.read_only else None
     operations = MountOperations(
-        volume, fetcher, gate, durable_close=options.durable_close, writeback=options.writeback
+        volume,
+        fetcher,
+        gate,
+        durable_close=options.durable_close,
+        writeback=options.writeback,
+        herald=herald,
     )
     volume.times_by_kernel = options.writeback
     undo = install(gate) if is_known() else _nothing
@@ -71,7 +80,7 @@ async def serve(
         link.close()
         await trio.to_thread.run_sync(_unmount_lazily, mountpoint)
         raise
-    notifier.start()
+    notifier.start(volume.tree, herald)
     try:
         await _run(mountpoint, task_status)
     finally:
