@@ -38,6 +38,11 @@ class Pace:
         self._rate = rate
         self._free_at = 0.0
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether anything ever waits."""
+        return self._rate is not None
+
     async def take(self, count: int) -> None:
         """Returns when `count` bytes may travel."""
         if self._rate is None:
@@ -102,11 +107,15 @@ class Running:
     def __exit__(self, *_: object) -> None:
         self._transfers.remove(self._key)
 
+    @property
+    def pace(self) -> Pace:
+        """The limit that holds for this body."""
+        return self._transfers.up if self.meter.direction == "up" else self._transfers.down
+
     async def passed(self, count: int) -> None:
         """Counts bytes and waits for the bandwidth limit."""
         self.meter.done += count
-        pace = self._transfers.up if self.meter.direction == "up" else self._transfers.down
-        await pace.take(count)
+        await self.pace.take(count)
 
 
 class MeteredSource:
@@ -116,7 +125,8 @@ class MeteredSource:
         self._source = source
         self._running = running
         descriptor = getattr(source, "fileno", None)
-        if descriptor is not None and running.meter.size > _FREE_BYTES:
+        # What a storage copies by the descriptor, inside the kernel, is not counted nor held back.
+        if descriptor is not None and running.meter.size > _FREE_BYTES and not running.pace.is_limited:
             self.fileno = descriptor
 
     @property

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from mountsync.content.store import Store
@@ -194,11 +195,12 @@ def _is_dead(path: Path) -> bool:
 
 
 def inodes(root: Path) -> Mapping[str, tuple[int, int]]:
-    """Inode number and ctime of every regular file: what a second upload would change."""
+    """Inode number and mtime of every regular file: what a second upload would change."""
     found = {}
     for folder, _, names in os.walk(root):
         for name in names:
             path = os.path.join(folder, name)
-            info = os.lstat(path)
-            found[os.path.relpath(path, root)] = (info.st_ino, info.st_mtime_ns)
+            with suppress(FileNotFoundError):  # it was renamed meanwhile
+                info = os.lstat(path)
+                found[os.path.relpath(path, root)] = (info.st_ino, info.st_mtime_ns)
     return found
