@@ -11,9 +11,8 @@ import trio
 
 from mountsync.engine.storage_replica import StorageReplica
 from mountsync.errors import Stale
-from mountsync.model.entry import EMPTY_DIGEST, Digest, Entry, Kind
+from mountsync.model.entry import EMPTY_DIGEST, Digest, Entry, Kind, Token
 from mountsync.paths import RelPath
-from mountsync.state.digests import Digests
 from mountsync.storage.api import Source
 from mountsync.storage.sources import PIECE, PieceReader, StorageSource
 
@@ -70,10 +69,22 @@ def _hash_file(descriptor: int, size: int, stop: threading.Event) -> Digest:
     return Digest(state.hexdigest())
 
 
+class DigestCache(Protocol):
+    """Digests by storage, path and token; `state.digests.Digests` is one."""
+
+    def find(self, storage: str, path: RelPath, token: Token) -> Digest | None:
+        """The digest of that content, None when it was not computed yet."""
+        ...
+
+    def store(self, storage: str, path: RelPath, token: Token, digest: Digest) -> None:
+        """Remembers a digest."""
+        ...
+
+
 class Hasher:
     """Digests of the files of one storage, by way of the cache."""
 
-    def __init__(self, replica: StorageReplica, cache: Digests) -> None:
+    def __init__(self, replica: StorageReplica, cache: DigestCache) -> None:
         self._replica = replica
         self._cache = cache
 

@@ -96,7 +96,7 @@ class StorageReplica:
 
     def translated(self, found: Sequence[Listed]) -> Sequence[Listed]:
         """A batch of a listing with links as links; nothing is left out of it."""
-        return found if self._links else [self._show(item) for item in found]
+        return found if self._linker is not None else [self._show(item) for item in found]
 
     def _show(self, item: Listed) -> Listed:
         path, entry = item

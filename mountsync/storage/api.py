@@ -206,6 +206,16 @@ class SupportsMove(Protocol):
 
 
 @runtime_checkable
+class SupportsBody(Protocol):
+    def body(self, path: RelPath, *, expect: Expect = None) -> AbstractAsyncContextManager[Source]:
+        """The content of a file, held open, as the body of a write somewhere else.
+
+        On this machine's disk it has `fileno`. Entering raises NotFound, IsADirectory or Stale.
+        """
+        ...
+
+
+@runtime_checkable
 class SupportsCopy(Protocol):
     async def copy(
         self, source: RelPath, target: RelPath, *, expect: Expect = None, replace: Expect = ABSENT

@@ -24,7 +24,7 @@ from mountsync.storage import local_changes, syscalls
 from mountsync.storage.api import ABSENT, Expect, Listed, Source, Storage, StorageInfo, Usage
 from mountsync.storage.barrier import SharedBarrier
 from mountsync.storage.local_draft import Draft, Occupied, make_whole
-from mountsync.storage.local_read import PIECE, Opened, Pieces
+from mountsync.storage.local_read import PIECE, Opened, OpenedSource, Pieces
 from mountsync.storage.local_root import LocalRoot, naming
 from mountsync.storage.local_temporary import Temporaries
 from mountsync.storage.local_walk import walk
@@ -115,6 +115,14 @@ class LocalStorage:
         opened = await self._in_thread(Opened, self._root, path, expect)
         try:
             yield Pieces(opened, offset, opened.end(offset, length), self._threads)
+        finally:
+            opened.close()
+
+    @asynccontextmanager
+    async def body(self, path: RelPath, *, expect: Expect = None) -> AsyncIterator[Source]:
+        opened = await self._in_thread(Opened, self._root, path, expect)
+        try:
+            yield OpenedSource(opened, self._threads)
         finally:
             opened.close()
 

@@ -67,6 +67,36 @@ class Opened:
         os.close(self.fd)
 
 
+class OpenedSource:
+    """An opened file as the body of a write somewhere else; the kernel can copy from its descriptor."""
+
+    def __init__(self, opened: Opened, threads: trio.CapacityLimiter) -> None:
+        self._opened = opened
+        self._threads = threads
+
+    @property
+    def size(self) -> int:
+        return self._opened.size
+
+    def fileno(self) -> int:
+        """The descriptor, which stays open as long as the source is in use."""
+        return self._opened.fd
+
+    async def read(self, offset: int, length: int) -> bytes:
+        wanted = max(0, min(length, self.size - offset))
+        data = await trio.to_thread.run_sync(self._opened.piece, offset, wanted, limiter=self._threads)
+        if len(data) != wanted:
+            raise Stale("it became shorter while it was read")
+        return data
+
+    def still(self) -> bool:
+        try:
+            self._opened.insist()
+        except Stale:
+            return False
+        return True
+
+
 def _refuse_unreadable(found: os.stat_result, path: RelPath) -> None:
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectory("it is a directory", path=path)
