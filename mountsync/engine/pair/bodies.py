@@ -1,0 +1,80 @@
+"""Bodies on their way between two storages, hashed while they pass."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+import trio
+
+from mountsync.model.entry import EMPTY_DIGEST, Digest
+from mountsync.storage.api import Source
+
+_INLINE: Final = 64 << 10
+"""Bytes that are hashed on the loop: a thread hop would take longer."""
+_WAITING: Final = 64 << 20
+"""Bytes kept, at most, that were read before those in front of them."""
+
+
+class HashingSource:
+    """A source that knows the digest of its body once all of it was read, in whatever order."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._state = hashlib.sha256()
+        self._at = 0
+        self._early: dict[int, bytes] = {}
+        self._held = 0
+        self._given_up = False
+        self._turn = trio.Lock()
+
+    @property
+    def size(self) -> int:
+        return self._source.size
+
+    def still(self) -> bool:
+        return self._source.still()
+
+    async def read(self, offset: int, length: int) -> bytes:
+        data = await self._source.read(offset, length)
+        if not self._given_up:
+            async with self._turn:
+                await self._take(offset, data)
+        return data
+
+    async def _take(self, offset: int, data: bytes) -> None:
+        if offset > self._at:
+            self._keep(offset, data)
+            return
+        await self._feed(data[self._at - offset :])
+        while self._early:
+            first = min(self._early)
+            if first > self._at:
+                return
+            kept = self._early.pop(first)
+            self._held -= len(kept)
+            await self._feed(kept[self._at - first :])
+
+    def _keep(self, offset: int, data: bytes) -> None:
+        old = self._early.get(offset, b"")
+        if len(data) <= len(old):
+            return
+        self._held += len(data) - len(old)
+        self._early[offset] = data
+        if self._held > _WAITING:
+            self._given_up = True
+            self._early.clear()
+
+    async def _feed(self, data: bytes) -> None:
+        self._at += len(data)
+        if len(data) <= _INLINE:
+            self._state.update(data)
+        else:
+            await trio.to_thread.run_sync(self._state.update, data)
+
+    @property
+    def digest(self) -> Digest | None:
+        """The sha256, None when not all of it passed or not nearly in order."""
+        if self.size == 0:
+            return EMPTY_DIGEST
+        return Digest(self._state.hexdigest()) if self._at == self.size and not self._given_up else None
