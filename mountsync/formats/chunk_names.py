@@ -49,6 +49,8 @@ class NameFormat:
     digits: int
     tail: str
     pattern: re.Pattern[str] = field(compare=False, repr=False)
+    """What follows the base's name, or the whole name where it cannot be told where that begins."""
+    splits: bool = field(compare=False, repr=False)
 
     def chunk(self, base: str, index: int, transaction: str = "") -> str:
         """The name of chunk `index` (from zero) of the file named `base`."""
@@ -64,10 +66,11 @@ class NameFormat:
 
     def parse(self, name: str) -> ChunkName | None:
         """What `name`, the last part of a path, says; None when it is not the name of a chunk."""
-        found = self.pattern.fullmatch(name)
+        base, found = self._matched(name)
         if found is None:
             return None
-        base, number, control, transaction, old = found.groups()
+        number, control, transaction, old = found.groups()[-4:]
+        base = base or found[1]
         if old is not None:
             transaction = _base36(int(old), 4)
         if control is not None:
@@ -75,6 +78,13 @@ class NameFormat:
         if not self.start_from <= int(number) <= _MAX_NUMBER:
             return None
         return ChunkName(base, index=int(number) - self.start_from, transaction=transaction or "")
+
+    def _matched(self, name: str) -> tuple[str, re.Match[str] | None]:
+        """The base where it is told without the pattern, and the match."""
+        if not self.splits:
+            return "", self.pattern.fullmatch(name)
+        base, _, rest = name.rpartition(self.middle)
+        return base, self.pattern.fullmatch(rest) if base else None
 
 
 def name_format(text: str = "", start_from: int = 1) -> NameFormat:
@@ -86,8 +96,12 @@ def name_format(text: str = "", start_from: int = 1) -> NameFormat:
     middle, hashes, tail = re.fullmatch(r"(?s)\*([^#]*)(#+)(.*)", text).groups()  # type: ignore[union-attr]  # checked by _refusal
     digits = len(hashes)
     numbers = _NUMBER_OR_CONTROL.replace("{DIGITS}", "+" if digits == 1 else f"{{{digits},}}")
-    pattern = f"(.+?){re.escape(middle)}{numbers}{re.escape(tail)}{_TRANSACTION}"
-    return NameFormat(text, start_from, middle, digits, tail, re.compile(pattern, re.DOTALL))
+    # The base ends where the last `middle` begins, if no `middle` can be in what follows it; this is
+    # three times as fast as a search for the shortest base.
+    splits = not tail and re.match(r"\.[a-su-z]", middle) is not None
+    rest = f"{numbers}{re.escape(tail)}{_TRANSACTION}"
+    pattern = rest if splits else f"(.+?){re.escape(middle)}{rest}"
+    return NameFormat(text, start_from, middle, digits, tail, re.compile(pattern, re.DOTALL), splits)
 
 
 def _refusal(text: str, start_from: int) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -66,6 +67,23 @@ def test_a_recognised_name_is_made_of_what_was_recognised(name):
     made = names.chunk(found.base, found.index or 0, found.transaction)
     assert names.parse(made) == found
     assert len(made) <= len(name), "only extra zeros may be lost"
+
+
+@given(
+    st.lists(
+        st.sampled_from([".rclone_chunk.", "001", "1", "_abcd", "_abc", "..tmp_1234567890", ".", "a", "\n"]),
+        max_size=7,
+    )
+)
+def test_the_fast_way_is_the_plain_way(parts):
+    """Splitting at the last mark finds what the pattern over the whole name finds."""
+    name, names = "".join(parts), name_format()
+    pattern = rf"(?s)(.+?){re.escape(names.middle)}{names.pattern.pattern}"
+    found, wanted = names.parse(name), re.fullmatch(pattern, name)
+    if found is None:
+        assert wanted is None or (wanted[2] is not None and int(wanted[2]) < 1)
+    else:
+        assert found.base == wanted[1]
 
 
 @given(st.integers(0, 1 << 40), st.integers(0, 1295))

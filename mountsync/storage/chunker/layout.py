@@ -24,7 +24,7 @@ from mountsync.formats.chunk_metadata import (
 )
 from mountsync.formats.chunk_names import ChunkName, NameFormat
 from mountsync.model.entry import Entry, Kind, Problem, Token
-from mountsync.paths import RelPath, join, name_of, parent_of
+from mountsync.paths import RelPath
 from mountsync.storage.api import Listed
 
 COMMIT_WORD: Final = "commit"
@@ -66,8 +66,9 @@ def group(
     chunks: defaultdict[RelPath, list[Piece]] = defaultdict(list)
     problems: dict[RelPath, Problem] = {}
     for path, item in listed:
-        name = names.parse(name_of(path))
-        owner = path if name is None else join(parent_of(path), name.base)
+        last = path.rpartition("/")[2]
+        name = names.parse(last)
+        owner = path if name is None else RelPath(path[: len(path) - len(last) + len(name.base)])
         if isinstance(item, Problem):
             problems[owner] = item
         elif name is None or item.kind is not Kind.FILE:

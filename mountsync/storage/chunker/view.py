@@ -6,9 +6,9 @@ every chunk is read with the version that was seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar, TypeVarTuple
 
 import trio
 from cachetools import LRUCache
@@ -30,8 +30,13 @@ from mountsync.storage.chunker.parallel import run_all
 from mountsync.storage.chunker.settings import Settings
 from mountsync.storage.sources import read_range
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
 _REMEMBERED_OBJECTS: Final = 100_000
 _REMEMBERED_VERDICTS: Final = 20_000
+_BATCH: Final = 100
+"""Files that are looked through on the loop at a time."""
 _LITTER_SECONDS: Final = 30.0
 """For how long a folder's list of names with chunks is believed; only tidiness depends on it."""
 
@@ -74,7 +79,7 @@ class View:
             listed = await self._listed(parent_of(path), recursive=False)
         except (NotFound, NotADirectory):
             return Layout(path)
-        found, problems = group(self.settings.names, listed)
+        found, problems = await self._grouped(listed)
         self._note_litter(parent_of(path), found.values())
         if path in problems:
             raise Stale(f"its folder cannot be listed in full: {problems[path].reason}", path=path)
@@ -98,16 +103,15 @@ class View:
 
     async def survey(self, folder: RelPath, *, recursive: bool) -> Survey:
         """All files below `folder`, from one listing of the base."""
-        found, problems = group(self.settings.names, await self._listed(folder, recursive=recursive))
+        found, problems = await self._grouped(await self._listed(folder, recursive=recursive))
         if not recursive:
             self._note_litter(folder, found.values())
+        certain, unsure = await self._in_thread(len(found), self._sorted, found)
         layouts: dict[RelPath, Layout] = {}
-        unsure = []
-        for pieces in found.values():
-            if self._needs_reading(pieces):
-                unsure.append(pieces)
-            else:
-                layouts[pieces.path] = self.remember(self._resolve(pieces, None))
+        for layout in certain:
+            if len(layouts) % _BATCH == 0:
+                await trio.lowlevel.checkpoint()
+            layouts[layout.path] = self.remember(layout)
         await self._understand_many(unsure, layouts, problems)
         return Survey({at: found for at, found in layouts.items() if at not in problems}, problems)
 
@@ -183,6 +187,22 @@ class View:
             async for batch in batches:
                 listed.extend(batch)
         return listed
+
+    async def _grouped(self, listed: list[Listed]) -> tuple[dict[RelPath, Pieces], dict[RelPath, Problem]]:
+        return await self._in_thread(len(listed), group, self.settings.names, listed)
+
+    def _sorted(self, found: dict[RelPath, Pieces]) -> tuple[list[Layout], list[Pieces]]:
+        """What is certain from the listing, and what must be read first."""
+        unsure = [pieces for pieces in found.values() if self._needs_reading(pieces)]
+        skip = {pieces.path for pieces in unsure}
+        certain = [self._resolve(pieces, None) for path, pieces in found.items() if path not in skip]
+        return certain, unsure
+
+    async def _in_thread(self, items: int, work: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Pure work, in a thread when it is too much for the loop."""
+        if items <= _BATCH:
+            return work(*args)
+        return await trio.to_thread.run_sync(work, *args)
 
     def _note_litter(self, folder: RelPath, found: Iterable[Pieces]) -> None:
         names = frozenset(pieces.path for pieces in found if pieces.chunks)
