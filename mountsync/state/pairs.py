@@ -11,6 +11,7 @@ Format of a row: msgpack array of `RowForm`, then the CRC-32 of path and array, 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import tempfile
 import time
@@ -131,14 +132,24 @@ class PairState:
 
     def __init__(self, path: str) -> None:
         """Opens or makes the file; one that cannot be read is put aside and told of by `put_aside`."""
+        self._path = path
         self.put_aside: str | None = None
         try:
             self._connection = _open(path)
         except StateDamaged as error:
-            self.put_aside = error.reason
-            _put_aside(path)
-            self._connection = _open(path)
+            self._begin_anew(error.reason)
         self._run = self._connection.cursor().execute
+
+    def _begin_anew(self, reason: str) -> None:
+        """Keeps the damaged file under another name and goes on with an empty one."""
+        self.put_aside = reason
+        _put_aside(self._path)
+        self._connection = _open(self._path)
+        self._run = self._connection.cursor().execute
+
+    def _give_up(self, reason: str) -> None:
+        self._connection.close()
+        self._begin_anew(reason)
 
     def setting(self, key: str) -> str | None:
         """A fact about the pair, None when it was never set."""
@@ -146,25 +157,28 @@ class PairState:
         return str(found[0][0]) if found else None
 
     def load(self) -> Loaded:
-        """Every row, its checksum verified."""
+        """Every row, its checksum verified. What is not sound is put aside."""
         rows: Rows = {}
-        total = 0
         try:
-            for raw, packed in self._run("SELECT path, row FROM base"):
-                path = from_bytes(raw)
-                check = int.from_bytes(packed[-4:], "little")
-                if _checksum(path, packed[:-4]) != check:
-                    return Loaded({}, "a row has a wrong checksum")
-                total += check
-                rows[path] = packed
+            reason = self._load_into(rows)
         except apsw.Error as error:
-            return Loaded({}, f"it is damaged ({error})")
+            reason = f"it is damaged ({error})"
+        if reason is not None:
+            self._give_up(reason)
+        return Loaded(rows, reason or self.put_aside)
+
+    def _load_into(self, rows: Rows) -> str | None:
+        """Fills `rows` with what has the right checksum; tells what is wrong."""
+        total = 0
+        for raw, packed in self._run("SELECT path, row FROM base"):
+            path = from_bytes(raw)
+            check = int.from_bytes(packed[-4:], "little")
+            if _checksum(path, packed[:-4]) != check:
+                return "a row of it was changed"
+            total += check
+            rows[path] = packed
         wanted = self.setting("total")
-        if rows and wanted != f"{len(rows)}:{total}":
-            return Loaded(rows, "rows are missing from it")
-        if self.put_aside is not None:
-            return Loaded(rows, self.put_aside)
-        return Loaded(rows, None)
+        return "rows of it are missing" if wanted != f"{len(rows)}:{total}" and (rows or wanted) else None
 
     def commit(
         self,
@@ -181,7 +195,11 @@ class PairState:
                     count += sign
                     total += sign * int.from_bytes(old[-4:], "little")
         facts = {**settings, "total": f"{count}:{total}"}
-        self._write(after, facts)
+        try:
+            self._write(after, facts)
+        except apsw.CorruptError as error:
+            self._give_up(f"it is damaged ({error})")
+            self._write({**rows, **after}, facts)
         for path, packed in after.items():
             if packed is None:
                 rows.pop(path, None)
@@ -208,17 +226,22 @@ class PairState:
 
     def forget_all(self) -> None:
         """Empties the base: what was in it cannot be trusted. Digests stay, they are valid by token."""
-        with self._connection:
-            self._run("DELETE FROM base")
-            self._run("DELETE FROM setting WHERE key = 'total'")
-        self.put_aside = None
+        try:
+            with self._connection:
+                self._run("DELETE FROM base")
+                self._run("DELETE FROM setting WHERE key = 'total'")
+        except apsw.CorruptError as error:
+            self._give_up(f"it is damaged ({error})")
 
     def find_digest(self, storage: str, path: RelPath, token: Token) -> Digest | None:
         """A digest that was computed for that version and is in no row."""
-        found = self._run(
-            "SELECT digest FROM digest WHERE storage = ? AND path = ? AND token = ?",
-            (storage, to_bytes(path), token),
-        ).fetchall()
+        try:
+            found = self._run(
+                "SELECT digest FROM digest WHERE storage = ? AND path = ? AND token = ?",
+                (storage, to_bytes(path), token),
+            ).fetchall()
+        except apsw.CorruptError:
+            return None  # it is computed once more
         raw = found[0][0] if found else None
         return Digest(raw.hex()) if isinstance(raw, bytes) else None
 
@@ -226,7 +249,7 @@ class PairState:
         """Remembers digests of versions that are in no row; an older one of a path is forgotten."""
         values = [(storage, to_bytes(path), token, bytes.fromhex(d)) for storage, path, token, d in found]
         if values:
-            with self._connection:
+            with suppress(apsw.CorruptError, UnicodeEncodeError), self._connection:
                 self._connection.cursor().executemany(
                     "INSERT OR REPLACE INTO digest VALUES (?, ?, ?, ?)", values
                 )
@@ -272,7 +295,7 @@ def _prepare(connection: apsw.Connection) -> None:
 
 def _put_aside(path: str) -> None:
     """Keeps a damaged file under another name, for whoever wants to look."""
-    aside = f"{path}.damaged-{time.strftime('%Y%m%dT%H%M%S')}"
+    aside = f"{path}.damaged-{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(2)}"
     for suffix in ("", "-journal"):
         with suppress(FileNotFoundError):
             os.replace(path + suffix, aside + suffix)

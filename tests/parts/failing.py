@@ -68,6 +68,7 @@ class Faults:
     calls: Counter[str] = field(default_factory=Counter)
     log: list[tuple[str, RelPath]] = field(default_factory=list)
     """Effects in order."""
+    _meanwhile: dict[int, list[Callable[[], Awaitable[object]]]] = field(default_factory=dict)
     _planned: list[Planned] = field(default_factory=list)
     _next: dict[str, list[BaseException]] = field(default_factory=dict)
     _paths: dict[RelPath, BaseException] = field(default_factory=dict)
@@ -80,6 +81,10 @@ class Faults:
     def crash_at(self, nth: int, *, after: bool = False) -> None:
         """The world stops at the nth effect from now: it and every later call raise Crashed."""
         self.fail_effect(nth, Crashed(f"at effect {nth}"), after=after)
+
+    def meanwhile(self, nth: int, act: Callable[[], Awaitable[object]]) -> None:
+        """Somebody else does `act` just before the nth effect from now."""
+        self._meanwhile.setdefault(self.effects + nth, []).append(act)
 
     def fail_next(self, call: str, error: BaseException, times: int = 1) -> None:
         """The next `times` calls of this name (`list`, `stat`, `read`, `write`, …) raise `error`."""
@@ -115,6 +120,8 @@ class Faults:
         await self.enter(call, path)
         self.effects += 1
         self.log.append((call, path))
+        for other in self._meanwhile.pop(self.effects, ()):
+            await other()
         due = [plan for plan in self._planned if plan.at == self.effects]
         self._strike([plan for plan in due if not plan.after])
         result = await act()
