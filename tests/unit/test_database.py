@@ -8,6 +8,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import apsw
 import pytest
 import trio
 
@@ -119,8 +120,6 @@ async def test_checkpoint_while_a_transaction_is_open(database: Database) -> Non
 def test_another_version_is_refused_and_untouched(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     Database(str(path)).close()
-    import apsw
-
     connection = apsw.Connection(str(path))
     connection.pragma("user_version", 77)
     connection.close()
