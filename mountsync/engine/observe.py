@@ -42,6 +42,8 @@ class Look:
     below_new: dict[RelPath, Entry] = field(default_factory=dict)
     """What is in directories that are new themselves: it is shown with them, but tells of renames."""
     problems: dict[RelPath, Problem] = field(default_factory=dict)
+    void: set[RelPath] = field(default_factory=set)
+    """Where something differed but a cycle was at work: to be looked at again."""
     entries: int = 0
 
 
@@ -77,14 +79,23 @@ class Observer:
         """
         look = Look()
         with self._ledger.looking() as observation:
-            walk = _Walk(self, observation, look)
+            walk = _Walk(self, look)
             async with self._remote.storage.list(ROOT, recursive=True) as batches:
                 async for batch in batches:
                     await walk.take(self._remote.shown(batch))
             walk.finish()
-            missing = await self._missing(walk.seen, observation, look)
-            look.changed.update(await self._confirm(missing, observation))
+            missing = await self._missing(walk.seen, look)
+            await self._confirm(missing, observation, look)
+            self._leave_out_void(look, observation)
         return look
+
+    def _leave_out_void(self, look: Look, observation: Observation) -> None:
+        """What a cycle of ours worked on during the look has to be looked at again, all of it together."""
+        for path in list(look.changed):
+            folder = self.folder_id(parent_of(path))
+            if folder is None or not observation.holds_for((folder, to_bytes(name_of(path)))):
+                del look.changed[path]
+                look.void.add(path)
 
     async def look_at(self, paths: Iterable[RelPath]) -> Look:
         """Asks for single paths, or lists their directory when they are many."""
@@ -94,8 +105,24 @@ class Observer:
                 if len(members) >= _MANY:
                     await self._look_into(folder, observation, look)
                 else:
-                    look.changed.update(await self._confirm(members, observation))
+                    await self._confirm(members, observation, look)
+            if any(entry is None for entry in look.changed.values()):
+                await self._look_below_new(look)
+            self._leave_out_void(look, observation)
         return look
+
+    async def _look_below_new(self, look: Look) -> None:
+        """Where something vanished, a new directory may be that under another name: what is in it tells."""
+        for path, entry in list(look.changed.items()):
+            if entry is None or entry.kind is not Kind.DIRECTORY or self.folder_id(path) is not None:
+                continue
+            try:
+                async with self._remote.storage.list(path, recursive=True) as batches:
+                    async for batch in batches:
+                        found = self._remote.shown(batch)
+                        look.below_new.update((at, e) for at, e in found if isinstance(e, Entry))
+            except (NotFound, NotADirectory):
+                continue  # gone again
 
     async def children(self, node: NodeId) -> None:
         """Fills a directory that was never listed. Raises Unreachable, or NotFound when it is gone."""
@@ -148,24 +175,22 @@ class Observer:
                 async for batch in batches:
                     for path, entry in self._remote.shown(batch):
                         seen.add(path)
-                        await self._compare(path, entry, (node, to_bytes(name_of(path))), observation, look)
+                        await self._compare(path, entry, (node, to_bytes(name_of(path))), look)
         except (NotFound, NotADirectory):
-            look.changed.update(await self._confirm([folder], observation) if folder else {})
+            await self._confirm([folder] if folder else [], observation, look)
             return
         rows = self._base.children(node)
         gone = [p for row in rows if (p := join(folder, from_bytes(row.name))) not in seen]
-        look.changed.update(await self._confirm(gone, observation))
+        await self._confirm(gone, observation, look)
 
-    async def _compare(
-        self, path: RelPath, entry: Entry | Problem, place: Place, observation: Observation, look: Look
-    ) -> None:
+    async def _compare(self, path: RelPath, entry: Entry | Problem, place: Place, look: Look) -> None:
         if isinstance(entry, Problem):
             look.problems[path] = entry
             return
         if not differs(self._base.find(*place), entry):
             return
         whole = await self._complete(path, entry)
-        if whole is not None and observation.holds_for(place):
+        if whole is not None:
             look.changed[path] = whole
 
     def folder_id(self, path: RelPath) -> NodeId | None:
@@ -175,7 +200,7 @@ class Observer:
         row = self._base.resolve(to_bytes(path))
         return row.node if row is not None and row.remote.kind is Kind.DIRECTORY else None
 
-    async def _missing(self, seen: set[int], observation: Observation, look: Look) -> list[RelPath]:
+    async def _missing(self, seen: set[int], look: Look) -> list[RelPath]:
         """Paths of the base that a whole scan did not see, without those below another one."""
         gone: list[Place] = []
         last: Place = (NodeId(0), b"")
@@ -188,7 +213,7 @@ class Observer:
             await trio.lowlevel.checkpoint()
         paths = []
         for count, place in enumerate(gone):
-            path = self._gone_path(place, observation, look)
+            path = self._gone_path(place, look)
             if path is not None:
                 paths.append(path)
             if count % _SLICE == 0:
@@ -196,18 +221,15 @@ class Observer:
         known = set(paths)
         return [path for path in paths if not _has_ancestor_in(path, known)]
 
-    def _gone_path(self, place: Place, observation: Observation, look: Look) -> RelPath | None:
-        if not observation.holds_for(place):
-            return None
+    def _gone_path(self, place: Place, look: Look) -> RelPath | None:
         raw = self._base.path(*place)
         path = None if raw is None else from_bytes(raw)
         if path is None or self._remote.hides(path) or any(is_within(path, bad) for bad in look.problems):
             return None
         return path
 
-    async def _confirm(self, paths: Sequence[RelPath], observation: Observation) -> Seen:
-        """Asks for each path by name; gives those that differ from the base."""
-        found: Seen = {}
+    async def _confirm(self, paths: Sequence[RelPath], observation: Observation, look: Look) -> None:
+        """Asks for each path by name; takes those that differ from the base."""
         failures: list[MountsyncError] = []
         waiting = iter(paths)
 
@@ -216,7 +238,7 @@ class Observer:
                 if failures:
                     return
                 try:
-                    await self._ask(path, observation, found)
+                    await self._ask(path, observation, look)
                 except MountsyncError as error:
                     failures.append(error)
 
@@ -225,25 +247,25 @@ class Observer:
                 nursery.start_soon(ask)
         if failures:
             raise failures[0]
-        return found
 
-    async def _ask(self, path: RelPath, observation: Observation, found: Seen) -> None:
+    async def _ask(self, path: RelPath, observation: Observation, look: Look) -> None:
         folder = self.folder_id(parent_of(path))
         if folder is None:
             return
         place = (folder, to_bytes(name_of(path)))
+        if not observation.holds_for(place):
+            look.void.add(path)  # not even worth asking
+            return
         entry = await self._remote.stat(path)
-        row = self._base.find(*place)
-        if observation.holds_for(place) and differs(row, entry):
-            found[path] = entry
+        if differs(self._base.find(*place), entry):
+            look.changed[path] = entry
 
 
 class _Walk:
     """The state of one scan."""
 
-    def __init__(self, observer: Observer, observation: Observation, look: Look) -> None:
+    def __init__(self, observer: Observer, look: Look) -> None:
         self._observer = observer
-        self._observation = observation
         self._look = look
         self._folders: dict[RelPath, _Folder | None] = {}
         self._unlisted: set[NodeId] = set()
@@ -294,7 +316,7 @@ class _Walk:
                 await self._compare(path, entry, (node, name))
 
     async def _compare(self, path: RelPath, entry: Entry, place: Place) -> None:
-        await self._observer._compare(path, entry, place, self._observation, self._look)
+        await self._observer._compare(path, entry, place, self._look)
 
     def _folder(self, path: RelPath) -> _Folder | None:
         if path in self._folders:

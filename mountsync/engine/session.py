@@ -281,6 +281,8 @@ class Session:
         self.problems.pop(ROOT, None)
 
     async def _take(self, look: Look) -> None:
+        if look.void:
+            self._look_later(look.void)
         if not look.changed:
             return
         moves = remote_moves(look, self._base, self._row, stable_tokens=self._remote.info.stable_tokens)
@@ -421,6 +423,10 @@ class Session:
                 self._looking -= 1
                 self.condition.changed()
 
+    def _look_later(self, paths: set[RelPath]) -> None:
+        self._overtaken |= paths
+        self._overtaken_bell.ring()
+
     async def _look_at_overtaken(self) -> None:
         """What changed here while the remote's change was to be applied; not at once, or it would spin."""
         while True:
@@ -449,8 +455,7 @@ class Session:
         if outcome.stale:
             self.hint(outcome.stale)
         if outcome.overtaken:
-            self._overtaken |= outcome.overtaken
-            self._overtaken_bell.ring()
+            self._look_later(outcome.overtaken)
         self._count(outcome)
 
     def _fail(self, path: RelPath, error: MountsyncError) -> None:

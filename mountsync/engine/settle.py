@@ -98,6 +98,7 @@ class MountRecorder:
         self.failures.append(Failure(side, path, error))
         self._leave(path)
         if isinstance(action, Move):
+            self.failures.append(Failure(side, action.source, error))
             self._leave(action.source)
 
     def _leave(self, path: RelPath) -> None:

@@ -14,7 +14,7 @@ from mountsync.engine.cycle import MountCycles
 from mountsync.engine.session import Session
 from mountsync.engine.transfers import Transfers
 from mountsync.engine.upkeep import Upkeep
-from mountsync.errors import Busy, Halted, MountsyncError, NotFound, Unreachable
+from mountsync.errors import Busy, Halted, MountsyncError, NotFound
 from mountsync.model.plan import Conflict, ConflictPolicy, Resolved
 from mountsync.model.status import (
     CacheStatus,
@@ -203,9 +203,7 @@ class Steering:
             self.condition.refuse_if_halted()
             if self.condition.paused:
                 raise Busy("the mount was paused meanwhile", hint="run `mountsync resume` first")
-            error = self.condition.offline
-            if error is not None:
-                raise Unreachable(error.reason, hint=error.hint)
+            await self.session.reach()  # it may be back already
             now = self._volume.clock()
             waits = self._journal.has_due(until_ns, now, now + _RESTING_NS)
             if not waits and not self.session.has_hints:

@@ -73,6 +73,7 @@ class MemoryStorage:
             names=names or NameRules(),
             concurrency=16,
             moves_directories=True,
+            stable_tokens=True,
             hashes=frozenset({"sha256", "md5", "sha1"}),
         )
         if root:
