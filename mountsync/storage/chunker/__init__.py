@@ -30,7 +30,8 @@ async def open_storage(options: Mapping[str, object], path: str, context: OpenCo
     base = await context.open_remote(_joined(remote, path))
     try:
         settings = settings_of(options, base)
-        journal = await trio.to_thread.run_sync(Journal, context.state_dir, base.info.identity)
+        identity = settings.identity(base.info.identity)
+        journal = await trio.to_thread.run_sync(Journal, context.state_dir, identity)
     except BaseException:
         with trio.CancelScope(shield=True):
             await base.aclose()

@@ -95,7 +95,9 @@ class Journal:
         self._serial = 0
         try:
             self._known = self._home / "known"
-            self._known.mkdir(mode=0o700, parents=True, exist_ok=True)
+            state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (self._home, self._known):
+                folder.mkdir(mode=0o700, exist_ok=True)
             self._run = self._home / f"{_RUN}{secrets.token_hex(6)}"
             self._run.mkdir(mode=0o700)
             self._lock = _lock(self._run)

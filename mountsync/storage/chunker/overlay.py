@@ -321,7 +321,7 @@ def _info(base: Storage, settings: Settings) -> StorageInfo:
     return replace(
         below,
         type="chunker",
-        identity=f"chunker:{names.text}:{names.start_from}:{settings.metadata}:{below.identity}",
+        identity=settings.identity(below.identity),
         names=chunker_names(below.names, names, chunk_size=settings.chunk_size, always=always),
         max_size=settings.max_size,
         hashes=below.hashes if known is None else below.hashes | {known},

@@ -74,6 +74,10 @@ class Settings:
         """Whether small files need metadata where the base does not know the hash by itself."""
         return self.hash_type.endswith("all")
 
+    def identity(self, base: str) -> str:
+        """Names the files that these settings show on a base with this identity."""
+        return f"chunker:{self.names.text}:{self.names.start_from}:{self.metadata}:{base}"
+
     @property
     def max_size(self) -> int:
         """The largest file in bytes."""
