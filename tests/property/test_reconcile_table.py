@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 from reconcile_world import KEEP, Tree, World
 
-from mountsync.model.plan import ConflictPolicy, Move
+from mountsync.model.entry import Problem
+from mountsync.model.plan import ConflictPolicy, Move, Plan
 from mountsync.model.side import Side
-from mountsync.reconcile import Evidence
+from mountsync.paths import RelPath
+from mountsync.reconcile import Evidence, Settings, SideRules
 
 C = " (conflict 2026-11-20 11-30-00 host)"
 
@@ -191,3 +193,75 @@ def test_the_policy_is_asked_for_each_path() -> None:
     plan = world.sync()
     assert world.tree(Side.B) == {"p": "1", "q": "22"} and world.tree(Side.A)["q"] == "1"
     assert [x.path for x in plan.conflicts] == ["q"]
+
+
+FILE_MOVER = replace(KEEP, b=SideRules(moves_directories=False))
+
+KNOWN: dict[str, tuple[Settings, Tree, Tree, list[tuple[str, str]], Tree, list[tuple[str, str]]]] = {
+    # settings, base, A, moves of A, B, moves of B; both are as A afterwards
+    "another directory takes the old name": (
+        KEEP,
+        {"p": "/"},
+        {"q": "/", "p": "/"},
+        [("p", "q")],
+        {"p": "/"},
+        [],
+    ),
+    "a file replaces one in a directory that moves": (
+        KEEP,
+        {"b": "2", "d": "/", "d/f": "1", "d/k": "3"},
+        {"x": "/", "x/f": "2", "x/k": "3"},
+        [("d", "x"), ("b", "x/f")],
+        {"b": "2", "d": "/", "d/f": "1", "d/k": "3"},
+        [],
+    ),
+    "a file replaces one that both deleted, file by file": (
+        FILE_MOVER,
+        {"b": "2", "d": "/", "d/f": "1", "d/k": "3"},
+        {"x": "/", "x/f": "2", "x/k": "3"},
+        [("d", "x"), ("b", "x/f")],
+        {"b": "2", "d": "/", "d/k": "3"},
+        [],
+    ),
+    "a file replaces one in a directory that both moved": (
+        KEEP,
+        {"p": "/", "p/k": "3", "p/s": "5", "r": "2"},
+        {"q": "/", "q/k": "3", "q/s": "2"},
+        [("p", "q"), ("r", "q/s")],
+        {"q": "/", "q/k": "3", "q/s": "5", "r": "2"},
+        [("p", "q")],
+    ),
+    "a file stays while its directory moves away": (
+        KEEP,
+        {"p": "/", "p/f": "1", "p/g": "2"},
+        {"q": "/", "q/g": "2", "p": "/", "p/f": "1"},
+        [("p", "q"), ("p/f", "p/f")],
+        {"p": "/", "p/f": "1", "p/g": "2"},
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_known_moves_leave_base_exact(name: str) -> None:
+    settings, base, a, moves_a, b, moves_b = KNOWN[name]
+    world = World(base, a, b, settings)
+    world.sync(moves_a=moves_a, moves_b=moves_b)
+    assert world.tree(Side.A) == world.tree(Side.B) == dict(sorted(a.items()))
+    assert {p: world.value(r.entry) for p, r in sorted(world.base.items())} == world.tree(Side.A)
+    assert world.plan() == Plan()
+
+
+def test_a_directory_with_something_unreadable_is_not_deleted() -> None:
+    world = World({"q": "/"}, {"q": "/", "q/p": "1"}, {"p": "/"})
+    plan = world.plan(problems_a={RelPath("q/p"): Problem("cannot be read")})
+    world.apply(plan)
+    assert world.tree(Side.A) == {"p": "/", "q": "/", "q/p": "1"}
+    assert set(plan.problems) == {"q/p"}
+
+
+def test_a_file_that_replaces_one_in_a_moved_directory_is_followed_too() -> None:
+    settings, base, a, moves_a, b, _ = KNOWN["a file replaces one in a directory that moves"]
+    plan = World(base, a, b, settings).plan(moves_a=moves_a)
+    assert [(x.source, x.target) for x in plan.to_b if isinstance(x, Move)] == [("d", "x"), ("b", "x/f")]
+    assert len(plan.to_b) == 2 and not plan.to_a
