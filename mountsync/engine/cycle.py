@@ -18,7 +18,7 @@ from mountsync.errors import Halted, MountsyncError, Stale
 from mountsync.model.base import Agreed
 from mountsync.model.entry import Digest, Entry, Kind
 from mountsync.model.listing import Scan
-from mountsync.model.plan import Conflict, ConflictPolicy, Move, Plan, Resolved, Side
+from mountsync.model.plan import Conflict, ConflictPolicy, Move, Plan, Put, Resolved, Side
 from mountsync.paths import RelPath
 from mountsync.reconcile import (
     Comparator,
@@ -59,6 +59,8 @@ class Outcome:
     conflicts: tuple[Conflict, ...] = ()
     resolved: tuple[Resolved, ...] = ()
     looked_at: frozenset[RelPath] = frozenset()
+    blocked: bool = False
+    """Nothing was done, because of one path: the others are better tried without it."""
     unfollowed: frozenset[RelPath] = frozenset()
     """Directories, by their old paths, whose renames on the remote have to be followed entry by entry."""
 
@@ -131,6 +133,10 @@ class MountCycles:
         if scope.observed and not confirmed:
             self._refuse_mass_delete(plan)
         recorder = MountRecorder(self._db, self._volume.tree, self._base, self._journal, scope, self._clock)
+        missing = await self._bring_cold(plan, local)
+        if missing is not None:
+            recorder.give_up(missing.error)
+            return Outcome(failures=[missing], blocked=True)
         recorder.adopt_plan(plan)
         executor = Executor(local, self._remote, recorder, self._lanes, self._transfers, self._hash_body)
         try:
@@ -178,6 +184,16 @@ class MountCycles:
                 self._journal.note(moved, now)
                 self._journal.mature(moved, since)
 
+    async def _bring_cold(self, plan: Plan, local: MountedReplica) -> Failure | None:
+        """Fetches what the plan uploads from here and is not here, before the plan deletes it there."""
+        for action in plan.to_b:
+            if isinstance(action, Put):
+                try:
+                    await local.bring(action.origin, action.entry)
+                except MountsyncError as error:
+                    return Failure(Side.B, action.path, error)
+        return None
+
     def _refuse_mass_delete(self, plan: Plan) -> None:
         halt = too_many_deletes(plan, self._base.count(), self._rules.delete_limit)
         if halt is not None and halt.side is Side.A:
@@ -203,6 +219,7 @@ class MountCycles:
             host=self._rules.host,
             comparator=Comparator(tolerance_ns=info.mtime_precision_ns or 0),
             policy=lambda path: self.overrides.get(path, self._rules.policy),
+            follows_exchanges=False,  # a process that died would leave a file under a strange name
             a=SideRules(),
             b=SideRules(
                 can_move=self._remote.can_move,

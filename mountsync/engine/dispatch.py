@@ -108,7 +108,7 @@ class Dispatcher:
         self._room = {False: _CYCLES, True: transfers}
         self._moving: Counter[NodeId] = Counter()
         self._suspects: set[NodeId] = set()
-        """Nodes that were in a cycle that ended by a bug: each is tried alone."""
+        """Nodes that were in a cycle that one of them kept from doing anything: each is tried alone."""
         self._wakes_ns = _NEVER_NS
         self.hurried = 0
         """How many people wait: then what changed is due at once."""
@@ -238,8 +238,11 @@ class Dispatcher:
 
     async def _run_claimed(self, scope: Scope, claim: Claim, rows: Sequence[JournalRow], large: bool) -> None:
         try:
-            await self._run(scope, claim, confirmed=False, nodes=[row.node for row in rows])
-            self._suspects.difference_update(row.node for row in rows)
+            outcome = await self._run(scope, claim, confirmed=False, nodes=[row.node for row in rows])
+            if outcome.blocked:
+                self._suspects.update(row.node for row in rows)
+            else:
+                self._suspects.difference_update(row.node for row in rows)
         except Exception as error:  # noqa: BLE001 - a bug about these files must not end the mount
             self._met_bug(rows, error)
         finally:

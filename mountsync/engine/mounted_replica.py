@@ -15,7 +15,7 @@ from mountsync.errors import NotFound, Stale
 from mountsync.model.entry import Entry
 from mountsync.model.plan import Delete, MakeDirectory, MakeSymlink, Move, Put, SetAttributes
 from mountsync.paths import RelPath, name_of, parent_of, to_bytes
-from mountsync.state.tree import NodeId, Tree
+from mountsync.state.tree import Node, NodeId, Tree
 from mountsync.storage.api import Source
 from mountsync.vfs.absent import ContentAbsent
 from mountsync.vfs.adopt import Adopter
@@ -88,7 +88,7 @@ class MountedReplica:
             raise Stale("the file changed meanwhile", path=path)
         if node.id in self._scope.unrested:
             raise Stale("the file is being written", path=path)
-        source = await self._open(path, node.id)
+        source = await self._open(path, node)
         try:
             if source.size != entry.size and node.id not in self._restless:
                 raise Stale("the file changed meanwhile", path=path)
@@ -96,29 +96,36 @@ class MountedReplica:
         finally:
             source.close()
 
-    async def _open(self, path: RelPath, node: NodeId) -> ClosableSource:
-        if node in self._restless:
-            return await self._volume.snapshot_body(node)
+    async def _open(self, path: RelPath, node: Node) -> ClosableSource:
+        if node.id in self._restless:
+            return await self._volume.snapshot_body(node.id)
         try:
-            return self._volume.body(node)
-        except ContentAbsent as absent:
-            await self._bring(path, absent)
+            return self._volume.body(node.id)
+        except ContentAbsent:
+            await self._bring(path, node)
         try:
-            return self._volume.body(node)
+            return self._volume.body(node.id)
         except ContentAbsent as absent:
             raise Stale("the file changed while it was fetched", path=path) from absent
 
-    async def _bring(self, path: RelPath, absent: ContentAbsent) -> None:
+    async def bring(self, path: RelPath, entry: Entry) -> None:
+        """Sees to it that the content of a file of the mount is here. Raises Stale, Unreachable, Corrupt."""
+        named = node_of_token(entry.token)
+        node = None if named is None else self._tree.find(named[0])
+        if node is not None and node.size and not node.is_complete:
+            await self._bring(path, node)
+
+    async def _bring(self, path: RelPath, node: Node) -> None:
         """Fetches a file that was renamed here before it was ever read.
 
         When the remote deleted or replaced its content meanwhile, there is nothing that the new name could
         stand for: the name goes.
         """
         try:
-            await self._fetch(absent.node, absent.start, absent.stop)
+            await self._fetch(node.id, 0, node.size)
         except Stale:
-            if absent.node in self._scope.vanished:
-                self._adopter.drop_lost(*self.place(path), absent.node)
+            if node.id in self._scope.vanished:
+                self._adopter.drop_lost(*self.place(path), node.id)
             raise
 
     async def put(self, action: Put, source: Source) -> Entry:

@@ -327,8 +327,8 @@ class ScopeBuilder:
         entry = local_entry(node)
         if entry is None:
             return
-        row = self._now.row(place) or next(iter(self._now.agreed(node.id)), None)
-        if row is not None and (row.node, row.generation) == (node.id, node.generation):
+        row = next(iter(self._now.agreed(node.id)), None)
+        if row is not None and row.generation == node.generation:
             entry = entry.with_digest(row.remote.digest)
         scope.a[path] = entry
         scope.known[path] = Known(node.id, node.generation, node.mtime_ns, stat.S_IMODE(node.mode))

@@ -220,8 +220,12 @@ class MountRecorder:
 
     def give_up(self, error: MountsyncError) -> None:
         """Nothing of this cycle may be written down; all of it is tried again after a while."""
+        now = self._clock()
+        self._left.update(self._scope.versions)
         with self._db.transaction:
-            self._postpone(self._scope.versions, error, self._clock())
+            if not is_surprise(error):
+                self._postpone(self._scope.versions, error, now)
+            self._let_wait(now)
         self._writes.clear()
 
     def _postpone(self, nodes: Iterable[NodeId], error: MountsyncError, now: int) -> None:

@@ -17,6 +17,7 @@ from mountsync.model.side import Side
 from mountsync.paths import RelPath, ancestors, is_within, parent_of, relocate
 from mountsync.reconcile.compare import Verdict
 from mountsync.reconcile.names import Names, fold
+from mountsync.reconcile.order import knotted
 from mountsync.reconcile.settings import Direction, Settings
 from mountsync.reconcile.view import Relocation, View
 
@@ -113,11 +114,24 @@ def _find_done(
     if not entries:
         return
     for source, target in made[side.other].items():
-        if source in mine or source in entries or target not in entries or target in base:
+        if source in mine or target not in entries:
+            continue
+        if (source in entries or target in base) and not _exchanged(
+            source, target, base, entries, side, settings
+        ):
             continue
         rows = (p for p in base if is_within(p, source)) if _is_directory(base[source]) else (source,)
         if all(_still(base[p], entries.get(relocate(p, source, target)), side, settings) for p in rows):
             mine[source] = target
+
+
+def _exchanged(
+    source: RelPath, target: RelPath, base: Base, entries: Listing, side: Side, settings: Settings
+) -> bool:
+    """Whether a file that stands at `target` now, in the place of another, surely is what was at `source`."""
+    if _is_directory(base[source]) or not _still(base[source], entries.get(target), side, settings):
+        return False
+    return not _still(base[source], entries.get(source), side, settings)
 
 
 def _is_directory(agreed: Agreed) -> bool:
@@ -173,6 +187,8 @@ class _Frame:
         places = Counter(self._final.values())
         split = {n for n, place in self._final.items() if places[place] > 1}
         split |= self._entangled()
+        if not self._settings.follows_exchanges:
+            split |= {self._todo[side][start] for side in Side for start in knotted(self._table(side))}
         if split:
             return split
         for side in Side:

@@ -73,6 +73,20 @@ def sequence(table: Table, temporary: str) -> list[Step]:
     return steps
 
 
+def knotted(table: Table) -> set[RelPath]:
+    """The moves that wait for each other in a circle, so that one would have to stay aside meanwhile."""
+    waiting = _Waiting(table)
+    found: set[RelPath] = set()
+    while waiting.left:
+        start = waiting.take()
+        if start is not None:
+            waiting.arrived(start)
+            continue
+        found.update(waiting.circle())
+        waiting.left_its_spot(waiting.knot())
+    return found
+
+
 def _step(places: Places, start: RelPath, target: RelPath, *, last: bool) -> Step:
     step = Step(start, places.now(start), target, last)
     places.set(start, target)
@@ -143,14 +157,18 @@ class _Waiting:
             if other in self._pending and not self._blockers(other):
                 self._ready.append(other)
 
-    def knot(self) -> RelPath:
-        """An object whose departure loosens a cycle."""
+    def circle(self) -> list[RelPath]:
+        """Moves each of which waits for the next; to be asked when all that are left wait."""
         seen: list[RelPath] = []
         start = self.left[-1]
         while start not in seen:
             seen.append(start)
             start = self._blockers(start)[0]
-        cycle = seen[seen.index(start) :]
+        return seen[seen.index(start) :]
+
+    def knot(self) -> RelPath:
+        """An object whose departure loosens a cycle."""
+        cycle = self.circle()
         blocked = ((x, cycle[(index + 1) % len(cycle)]) for index, x in enumerate(cycle))
         return min(other for x, other in blocked if other in self._departures[x])
 

@@ -80,6 +80,8 @@ class Settings:
     direction: Direction = Direction.BOTH
     evidence: Evidence = Evidence.NONE
     """How moves are inferred on a side for which none were given."""
+    follows_exchanges: bool = True
+    """False: renames in a circle are not followed, so that nothing ever has to stay aside."""
     temporary: str = ".mountsync-moving"
     """The start of a path that is free on both sides, for breaking cycles of moves."""
     max_name_bytes: int = MAX_NAME_BYTES

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -17,10 +16,12 @@ from trio.testing import MockClock
 
 from mountsync.engine.assembly import Tuning
 from mountsync.paths import RelPath
+from mountsync.storage.api import SupportsCopy, SupportsMove
 from mountsync.storage.local import LocalStorage
 from mountsync.storage.memory import MemoryStorage
 from tests.parts.bodies import put
 from tests.parts.effects import Effects, Stopped
+from tests.parts.failing import failing
 from tests.parts.mounted import Mounted, Tree_, mounted, storage_tree
 
 trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING = True
@@ -244,7 +245,12 @@ def run_story(story: Story, make: Callable[[Path], Callable[[], Any]], step: int
         try:
             trio._core._run._r.seed(count)
             going = trio.run(
-                one_run, story, folder / "state", make(folder), count, clock=MockClock(autojump_threshold=0.002)
+                one_run,
+                story,
+                folder / "state",
+                make(folder),
+                count,
+                clock=MockClock(autojump_threshold=0.002),
             )
         except BaseException as error:
             error.add_note(f"{story.name}: stopped at effect {count}")
@@ -261,12 +267,31 @@ def _drop(_logger: object, _method: str, _event: dict[str, object]) -> dict[str,
     raise structlog.DropEvent
 
 
+class _Immovable(_Memory):
+    """Nothing can be renamed or copied there."""
+
+    def __call__(self):
+        return failing(super().__call__(), without=(SupportsMove, SupportsCopy))
+
+
+class _Local:
+    def __init__(self, folder: Path) -> None:
+        self.there = folder / "there"
+        self.there.mkdir()
+
+    def __call__(self) -> LocalStorage:
+        return LocalStorage(str(self.there))
+
+
+REMOTES: dict[str, tuple[Callable[[Path], Callable[[], Any]], int]] = {
+    "memory": (lambda _: _Memory(), 1),
+    "immovable": (lambda _: _Immovable(), 1),
+    "local": (_Local, 3),
+}
+
+
+@pytest.mark.parametrize("remote", REMOTES)
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
-def test_every_effect_can_be_the_last(story):
-    run_story(story, lambda folder: _Memory(), 1)
-
-
-def local_remote(folder: Path) -> Callable[[], Any]:
-    there = folder / "there"
-    os.makedirs(there)
-    return lambda: LocalStorage(str(there))
+def test_every_effect_can_be_the_last(story, remote):
+    make, step = REMOTES[remote]
+    run_story(story, make, step)
