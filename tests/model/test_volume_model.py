@@ -14,7 +14,7 @@ import pytest
 import trio
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from volume_kit import Kit
 
 from mountsync.errors import errno_of
@@ -23,6 +23,8 @@ from mountsync.vfs import fsck
 from mountsync.vfs.handles import Handle
 
 SIZES = st.sampled_from([1, 100, 4096, 65_535, 65_536, 65_537, 100_000])
+WHICH = st.integers(0, 7)
+"""Which of the folders, or of the open handles, that there are: counted around."""
 NAMES = st.sampled_from([b"a", b"b", b"c", b"\xff", b"long" * 20])
 OFFSETS = st.sampled_from([0, 1, 5000, 65_536, 90_000])
 
@@ -52,15 +54,12 @@ def put(data: bytes, offset: int, piece: bytes) -> bytes:
 
 
 @settings(
-    max_examples=60,
-    stateful_step_count=40,
+    max_examples=120,
+    stateful_step_count=80,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 class VolumeMachine(RuleBasedStateMachine):
-    folders = Bundle("folders")
-    handles = Bundle("handles")
-
     def __init__(self) -> None:
         super().__init__()
         self.home = Path(tempfile.mkdtemp(prefix="volume-model-"))
@@ -69,6 +68,7 @@ class VolumeMachine(RuleBasedStateMachine):
         self.open: list[tuple[Handle, File]] = []
 
     def teardown(self) -> None:
+        self.contents_are_the_same(self.root, ROOT_ID)
         for handle, _ in self.open:
             self.kit.volume.release(handle)
         self.kit.volume.close()
@@ -78,16 +78,16 @@ class VolumeMachine(RuleBasedStateMachine):
 
     # Where things are.
 
-    def walk(self, path: tuple[bytes, ...]) -> tuple[int, Folder] | None:
-        node_id, folder = int(ROOT_ID), self.root
-        for name in path:
-            below = folder.entries.get(name)
-            if not isinstance(below, Folder):
-                return None
-            node = self.kit.volume.lookup(node_id, name)
-            assert node is not None
-            node_id, folder = node.id, below
-        return node_id, folder
+    def place(self, which: int) -> tuple[int, Folder]:
+        """One of the folders that there are, with its node."""
+        found: list[tuple[int, Folder]] = [(int(ROOT_ID), self.root)]
+        for node_id, folder in found:
+            for name, below in sorted(folder.entries.items()):
+                if isinstance(below, Folder):
+                    node = self.kit.volume.lookup(node_id, name)
+                    assert node is not None
+                    found.append((node.id, below))
+        return found[which % len(found)]
 
     def expect(self, number: int | None, call, *args) -> object:
         """The call must succeed, or raise exactly that errno."""
@@ -101,48 +101,44 @@ class VolumeMachine(RuleBasedStateMachine):
 
     # Names.
 
-    @rule(target=folders)
-    def root_folder(self) -> tuple[bytes, ...]:
-        return ()
+    @initialize()
+    def begin(self) -> None:
+        """Something of each kind, so that no step is wasted."""
+        self.mkdir(0, b"a")
+        self.mkdir(1, b"b")
+        self.create(0, b"b")
+        self.create(1, b"c")
 
-    @rule(target=folders, path=folders, name=NAMES)
-    def mkdir(self, path: tuple[bytes, ...], name: bytes):
-        place = self.walk(path)
-        if place is None:
-            return multiple()
-        node_id, folder = place
+    @rule(which=WHICH, name=NAMES)
+    def mkdir(self, which: int, name: bytes) -> None:
+        node_id, folder = self.place(which)
         taken = name in folder.entries
         self.expect(17 if taken else None, self.kit.volume.mkdir, node_id, name, 0o750, 1, 2)
         if not taken:
             folder.entries[name] = Folder(0o750)
-        return (*path, name)
 
-    @rule(target=handles, path=folders, name=NAMES)
-    def create(self, path: tuple[bytes, ...], name: bytes):
-        place = self.walk(path)
-        if place is None:
-            return multiple()
-        node_id, folder = place
+    @rule(which=WHICH, name=NAMES)
+    def create(self, which: int, name: bytes) -> None:
+        node_id, folder = self.place(which)
         if name in folder.entries:
             self.expect(17, self.kit.volume.create, node_id, name, 0o640, os.O_RDWR, 0, 0)
-            return multiple()
+            return
         handle, _ = self.kit.volume.create(node_id, name, 0o640, os.O_RDWR, 0, 0)
         file = folder.entries[name] = File(0o640, new=True)
         self.open.append((handle, file))
-        return handle
 
-    @rule(path=folders, name=NAMES, text=st.binary(min_size=1, max_size=9))
-    def symlink(self, path: tuple[bytes, ...], name: bytes, text: bytes) -> None:
-        place = self.walk(path)
+    @rule(path=WHICH, name=NAMES, text=st.binary(min_size=1, max_size=9))
+    def symlink(self, path: int, name: bytes, text: bytes) -> None:
+        place = self.place(path)
         if place is not None:
             taken = name in place[1].entries
             self.expect(17 if taken else None, self.kit.volume.symlink, place[0], name, text, 0, 0)
             if not taken:
                 place[1].entries[name] = File(0o777, target=text)
 
-    @rule(path=folders, name=NAMES, to=folders, new_name=NAMES)
+    @rule(path=WHICH, name=NAMES, to=WHICH, new_name=NAMES)
     def link(self, path, name, to, new_name) -> None:
-        source, target = self.walk(path), self.walk(to)
+        source, target = self.place(path), self.place(to)
         if source is None or target is None:
             return
         entry = source[1].entries.get(name)
@@ -155,9 +151,9 @@ class VolumeMachine(RuleBasedStateMachine):
             target[1].entries[new_name] = entry
             entry.names += 1
 
-    @rule(path=folders, name=NAMES)
+    @rule(path=WHICH, name=NAMES)
     def unlink(self, path, name) -> None:
-        place = self.walk(path)
+        place = self.place(path)
         if place is None:
             return
         entry = place[1].entries.get(name)
@@ -167,9 +163,9 @@ class VolumeMachine(RuleBasedStateMachine):
             del place[1].entries[name]
             entry.names -= 1
 
-    @rule(path=folders, name=NAMES)
+    @rule(path=WHICH, name=NAMES)
     def rmdir(self, path, name) -> None:
-        place = self.walk(path)
+        place = self.place(path)
         if place is None:
             return
         entry = place[1].entries.get(name)
@@ -178,9 +174,9 @@ class VolumeMachine(RuleBasedStateMachine):
         if number is None:
             del place[1].entries[name]
 
-    @rule(path=folders, name=NAMES, to=folders, new_name=NAMES, flags=st.sampled_from([0, 0, 1, 2]))
+    @rule(path=WHICH, name=NAMES, to=WHICH, new_name=NAMES, flags=st.sampled_from([0, 0, 1, 2]))
     def rename(self, path, name, to, new_name, flags) -> None:
-        source, target = self.walk(path), self.walk(to)
+        source, target = self.place(path), self.place(to)
         if source is None or target is None:
             return
         entry, over = source[1].entries.get(name), target[1].entries.get(new_name)
@@ -217,89 +213,101 @@ class VolumeMachine(RuleBasedStateMachine):
 
     # Contents.
 
-    def file_of(self, handle: Handle) -> File | None:
-        return next((file for known, file in self.open if known is handle), None)
+    def opened(self, which: int) -> tuple[Handle, File]:
+        return self.open[which % len(self.open)]
 
-    @rule(target=handles, path=folders, name=NAMES, empty=st.booleans())
+    @rule(path=WHICH, name=NAMES, empty=st.booleans())
     def open_again(self, path, name, empty):
-        place = self.walk(path)
+        place = self.place(path)
         entry = place[1].entries.get(name) if place else None
         if not isinstance(entry, File) or entry.target is not None:
-            return multiple()
+            return
         node = self.kit.volume.lookup(place[0], name)
         handle = self.kit.volume.open(node.id, os.O_RDWR | (os.O_TRUNC if empty else 0))
         if empty:
             entry.data, entry.unsaved = b"", True
         self.open.append((handle, entry))
-        return handle
 
-    @rule(handle=handles, offset=OFFSETS, size=SIZES, byte=st.integers(1, 255))
-    def write(self, handle, offset, size, byte) -> None:
-        file = self.file_of(handle)
-        if file is not None:
-            piece = bytes([byte]) * size
-            assert self.kit.volume.write(handle, offset, piece) == size
-            file.data, file.unsaved = put(file.data, offset, piece), True
+    @precondition(lambda self: self.open)
+    @rule(which=WHICH, offset=OFFSETS, size=SIZES, byte=st.integers(1, 255))
+    def write(self, which, offset, size, byte) -> None:
+        handle, file = self.opened(which)
+        piece = bytes([byte]) * size
+        assert self.kit.volume.write(handle, offset, piece) == size
+        file.data, file.unsaved = put(file.data, offset, piece), True
 
-    @rule(handle=handles, offset=OFFSETS, size=SIZES)
-    def read(self, handle, offset, size) -> None:
-        file = self.file_of(handle)
-        if file is not None:
-            wanted = file.data[offset : offset + size]
-            assert self.kit.volume.read(handle, offset, size) == wanted
-            with contextlib.suppress(BlockingIOError):
-                assert bytes(self.kit.volume.read_now(handle, offset, size)) == wanted
+    @precondition(lambda self: self.open)
+    @rule(which=WHICH, offset=OFFSETS, size=SIZES)
+    def read(self, which, offset, size) -> None:
+        handle, file = self.opened(which)
+        wanted = file.data[offset : offset + size]
+        assert self.kit.volume.read(handle, offset, size) == wanted
+        with contextlib.suppress(BlockingIOError):
+            assert bytes(self.kit.volume.read_now(handle, offset, size)) == wanted
 
-    @rule(
-        handle=handles, size=st.sampled_from([0, 1, 4096, 65_536, 65_537, 200_000]), by_handle=st.booleans()
-    )
-    def truncate(self, handle, size, by_handle) -> None:
-        file = self.file_of(handle)
-        if file is not None:
-            node = handle.file.node
-            self.kit.volume.setattr(node.id, size=size, handle=handle if by_handle else None)
-            file.data = file.data[:size].ljust(size, b"\0")
-            file.unsaved = by_handle
-            if not by_handle:
-                file.saved, file.new = file.data, False
-            assert node.size == size
+    @precondition(lambda self: self.open)
+    @rule(which=WHICH, size=st.sampled_from([0, 1, 4096, 65_536, 65_537, 200_000]), by_handle=st.booleans())
+    def truncate(self, which, size, by_handle) -> None:
+        handle, file = self.opened(which)
+        node = handle.file.node
+        self.kit.volume.setattr(node.id, size=size, handle=handle if by_handle else None)
+        file.data = file.data[:size].ljust(size, b"\0")
+        file.unsaved = by_handle
+        if not by_handle:
+            file.saved, file.new = file.data, False
+        assert node.size == size
 
-    @rule(handle=handles)
-    def flush(self, handle) -> None:
-        file = self.file_of(handle)
-        if file is not None:
-            self.kit.volume.flush(handle)
-            file.saved, file.unsaved, file.new = file.data, False, False
+    @precondition(lambda self: self.open)
+    @rule(which=WHICH)
+    def flush(self, which) -> None:
+        handle, file = self.opened(which)
+        self.kit.volume.flush(handle)
+        file.saved, file.unsaved, file.new = file.data, False, False
 
-    @rule(handle=handles)
-    def quiesce(self, handle) -> None:
-        file = self.file_of(handle)
-        if file is not None:
-            node = handle.file.node
-            self.kit.volume.quiesce(node.id)
-            assert not self.kit.volume.is_busy(node.id)
-            if node.nlink:
-                with self.kit.volume.body(node.id) as body:
-                    assert body.size == len(file.data)
-                    assert trio.run(body.read, 0, body.size) == file.data
+    @precondition(lambda self: self.open)
+    @rule(which=WHICH)
+    def quiesce(self, which) -> None:
+        handle, file = self.opened(which)
+        node = handle.file.node
+        self.kit.volume.quiesce(node.id)
+        assert not self.kit.volume.is_busy(node.id)
+        if node.nlink:
+            with self.kit.volume.body(node.id) as body:
+                assert body.size == len(file.data)
+                assert trio.run(body.read, 0, body.size) == file.data
 
-    @rule(handle=consumes(handles))
-    def close(self, handle) -> None:
-        file = self.file_of(handle)
-        if file is not None:
-            self.kit.volume.flush(handle)
-            self.kit.volume.release(handle)
-            file.saved, file.unsaved, file.new = file.data, False, False
-            self.open = [pair for pair in self.open if pair[0] is not handle]
+    @precondition(lambda self: self.open)
+    @rule(which=WHICH)
+    def close(self, which) -> None:
+        handle, file = self.opened(which)
+        self.kit.volume.flush(handle)
+        self.kit.volume.release(handle)
+        file.saved, file.unsaved, file.new = file.data, False, False
+        self.open = [pair for pair in self.open if pair[0] is not handle]
 
-    @rule(path=folders, name=NAMES, mode=st.sampled_from([0o600, 0o4755, 0]))
+    @rule(path=WHICH, name=NAMES, mode=st.sampled_from([0o600, 0o4755, 0]))
     def chmod(self, path, name, mode) -> None:
-        place = self.walk(path)
+        place = self.place(path)
         entry = place[1].entries.get(name) if place else None
         if entry is not None and not (isinstance(entry, File) and entry.target is not None):
             node = self.kit.volume.lookup(place[0], name)
             self.kit.volume.setattr(node.id, mode=mode, mtime_ns=mode)
             entry.mode = mode
+
+    @rule()
+    def look(self) -> None:
+        self.contents_are_the_same(self.root, ROOT_ID)
+
+    def contents_are_the_same(self, folder: Folder, node_id: int) -> None:
+        for name, entry in folder.entries.items():
+            node = self.kit.volume.lookup(node_id, name)
+            if isinstance(entry, Folder):
+                self.contents_are_the_same(entry, node.id)
+            elif entry.target is None:
+                handle = self.kit.volume.open(node.id, os.O_RDONLY)
+                found = self.kit.volume.read(handle, 0, 1 << 20)
+                self.kit.volume.release(handle)
+                assert found == entry.data
 
     # Time passes, processes die.
 
@@ -308,8 +316,10 @@ class VolumeMachine(RuleBasedStateMachine):
         trio.run(self.kit.volume.barrier)
         assert not self.kit.database.rows("SELECT 1 FROM present WHERE barrier = 0")
 
-    @rule()
-    def restart(self) -> None:
+    @rule(really=st.sampled_from([True, False, False]))
+    def restart(self, really: bool) -> None:
+        if not really:
+            return
         for handle, file in self.open:
             self.kit.volume.release(handle)
             file.saved, file.unsaved = file.data, False
@@ -317,9 +327,12 @@ class VolumeMachine(RuleBasedStateMachine):
         self.kit.close()
         self.kit._open("boot-1")
         assert fsck.check(self.kit.database, self.kit.store) == []
+        self.contents_are_the_same(self.root, ROOT_ID)
 
-    @rule()
-    def die(self) -> None:
+    @rule(really=st.sampled_from([True, False, False]))
+    def die(self, really: bool) -> None:
+        if not really:
+            return
         self.open = []
         self.kit.crash()
         assert fsck.check(self.kit.database, self.kit.store) == []
