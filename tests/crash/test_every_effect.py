@@ -236,7 +236,7 @@ class _Memory:
         return MemoryStorage(tree=self.tree)
 
 
-def run_story(story: Story, make: Callable[[Path], Callable[[], Any]], step: int) -> int:
+def run_story(story: Story, make: Callable[[Path], Callable[[], Any]], step: int, patience: float) -> int:
     structlog.configure(processors=[_drop])
     memory = Path("/dev/shm")
     count = 1
@@ -244,14 +244,8 @@ def run_story(story: Story, make: Callable[[Path], Callable[[], Any]], step: int
         folder = Path(tempfile.mkdtemp(prefix="mountsync-test-", dir=memory if memory.is_dir() else None))
         try:
             trio._core._run._r.seed(count)
-            going = trio.run(
-                one_run,
-                story,
-                folder / "state",
-                make(folder),
-                count,
-                clock=MockClock(autojump_threshold=0.002),
-            )
+            clock = MockClock(autojump_threshold=patience)
+            going = trio.run(one_run, story, folder / "state", make(folder), count, clock=clock)
         except BaseException as error:
             error.add_note(f"{story.name}: stopped at effect {count}")
             raise
@@ -286,7 +280,6 @@ class _Local:
 REMOTES: dict[str, tuple[Callable[[Path], Callable[[], Any]], int]] = {
     "memory": (lambda _: _Memory(), 1),
     "immovable": (lambda _: _Immovable(), 1),
-    "local": (_Local, 3),
 }
 
 
@@ -294,4 +287,10 @@ REMOTES: dict[str, tuple[Callable[[Path], Callable[[], Any]], int]] = {
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
 def test_every_effect_can_be_the_last(story, remote):
     make, step = REMOTES[remote]
-    run_story(story, make, step)
+    run_story(story, make, step, 0.002)
+
+
+@pytest.mark.parametrize("name", ["rename", "overwrite", "conflict"])
+def test_every_few_effects_with_a_folder_as_remote(name):
+    story = next(story for story in STORIES if story.name == name)
+    run_story(story, _Local, 4, 0.03)

@@ -1,7 +1,7 @@
 """Counts every effect of a mount on the world, and stops the world at any one of them.
 
-Three seams: content files (`Disk`), `Database.commit`, and the storage. `Effects.arm(n)` lets effect n from now
-raise `Stopped` before it is done; from then on every further effect raises it too, as for a dead process.
+Three seams: content files (`Disk`), `Database.commit`, and the storage. `Effects.arm(n)` lets effect n from
+now raise `Stopped` before it is done; from then on every further effect raises it too, as for a dead process.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from mountsync.content.store import Store
 from mountsync.state.database import Database
 
 _ON_DISK = ("create", "write", "resize", "sync", "remove", "clone")
-_ON_STORAGE = ("write", "delete", "move", "copy", "set_mtime", "make_directory", "remove_directory", "make_symlink",
-               "set_mode")  # fmt: skip
+_ON_STORAGE = (
+    *("write", "delete", "move", "copy", "set_mtime", "set_mode"),
+    *("make_directory", "remove_directory", "make_symlink"),
+)
 
 
 class Stopped(BaseException):
