@@ -6,7 +6,7 @@ from tests.conformance.suite import StorageConformance
 from tests.modal_server import ModalServer
 from tests.parts.modal import modal_storage
 
-CASES = ["plain", "folder", "no sidecar", "other server"]
+CASES = ["plain", "folder without sidecar", "other server"]
 
 
 @pytest.fixture(params=CASES)
@@ -19,8 +19,8 @@ async def storage(request, tmp_path):
             server.faults.dedupe = "global"
             server.faults.send_digest = True
             server.faults.put_keeps_mtime = True
-        path = "data/some/folder" if request.param == "folder" else "data"
-        sidecar = request.param != "no sidecar"
+        sidecar = request.param != "folder without sidecar"
+        path = "data" if sidecar else "data/some/folder"
         async with modal_storage(server, tmp_path / "state", path, sidecar_metadata=sidecar) as made:
             yield made
 

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from mountsync.storage.modal.transport import NativeEntry
 
 _KEEP: Final = 120.0
 _SWEEP_AT: Final = 2000
+_UNKNOWN: Final = ""
+"""The fingerprint of a content that we have not seen."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Written:
-    size: int
+@dataclass(slots=True)
+class _Second:
+    """Our writes at one path in the last second in which there were any."""
+
     mtime: int
-    fingerprint: str
-    variant: str
-    at: float
+    size: int = 0
+    """Of the latest one."""
+    variant: str = ""
+    at: float = 0.0
+    owners: dict[int, str] = field(default_factory=dict)
+    """By size, the fingerprint of the content whose token has no variant."""
 
 
 class Recent:
@@ -26,25 +32,27 @@ class Recent:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._written: dict[str, _Written] = {}
+        self._began = int(now())
+        self._written: dict[str, _Second] = {}
         self._sweep_at = _SWEEP_AT
 
     def note(self, path: str, native: NativeEntry, fingerprint: str, before: NativeEntry | None) -> str:
         """Remembers a write that came out as `native`; returns its variant.
 
-        `before` is what was seen there just before. The variant is empty unless another content was
-        there with the same size in the same second.
+        `before` is what was seen there just before. The variant is empty unless another content may
+        have been there with the same size in the same second: one of ours, the one that was seen, or
+        one of an earlier process when that second began before this one.
         """
-        last = self._written.get(path)
-        if last is not None and (last.size, last.mtime) == (native.size, native.mtime):
-            variant = last.variant if last.fingerprint == fingerprint else fingerprint
-        elif before is not None and (before.size, before.mtime) == (native.size, native.mtime):
-            variant = fingerprint
-        else:
-            variant = ""
-        self._written[path] = _Written(native.size, native.mtime, fingerprint, variant, self._now())
+        second = self._written.get(path)
+        if second is None or second.mtime != native.mtime:
+            second = self._written[path] = _Second(native.mtime)
+        seen = before is not None and (before.size, before.mtime) == (native.size, native.mtime)
+        doubtful = seen or native.mtime <= self._began
+        owner = second.owners.setdefault(native.size, _UNKNOWN if doubtful else fingerprint)
+        second.size, second.at = native.size, self._now()
+        second.variant = "" if owner == fingerprint else fingerprint
         self._sweep()
-        return variant
+        return second.variant
 
     def variant_of(self, native: NativeEntry) -> str | None:
         """The variant of what is at its path when that is our own write; None when it is not."""
@@ -58,6 +66,6 @@ class Recent:
             return
         horizon = self._now() - _KEEP
         self._written = {
-            path: write for path, write in self._written.items() if write.variant or write.at > horizon
+            path: second for path, second in self._written.items() if second.variant or second.at > horizon
         }
         self._sweep_at = max(_SWEEP_AT, 2 * len(self._written))

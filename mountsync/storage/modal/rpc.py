@@ -43,6 +43,7 @@ _LOST: Final = (OSError, StreamTerminatedError, ProtocolError, H2ProtocolError, 
 _PAGE: Final = 100
 _FIELDS: Final[Mapping[str, Mapping[str, int]]] = {
     "VolumeGetOrCreateRequest": {"deployment_name": 1, "environment_name": 3, "object_creation_type": 4},
+    "VolumeGetByIdRequest": {"volume_id": 1},
     "VolumeListFiles2Request": {"volume_id": 1, "path": 2, "max_entries": 3, "recursive": 4},
     "FileEntry": {"path": 1, "type": 2, "mtime": 3, "size": 4},
     "VolumeGetFile2Request": {"volume_id": 1, "path": 2, "start": 3, "len": 4},
