@@ -130,6 +130,124 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     damages: list[Damage]
 
 
+class SyncAction(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that was done, or with `dry_run` would be. `target`: where a rename leads."""
+
+    side: str
+    """The side that was changed: `a` or `b`."""
+    what: str
+    path: str
+    target: str | None
+
+
+class SyncConflict(msgspec.Struct, frozen=True, kw_only=True):
+    """A path that both sides changed; sizes in bytes, times in ns since 1970, null for absence."""
+
+    path: str
+    reason: str
+    a_size: int | None
+    a_mtime_ns: int | None
+    b_size: int | None
+    b_mtime_ns: int | None
+
+
+class SyncResolved(msgspec.Struct, frozen=True, kw_only=True):
+    """A conflict that the policy settled; `copy`: where the other version is kept, on both sides."""
+
+    path: str
+    policy: str
+    winner: str
+    copy: str | None
+
+
+class SyncProblem(msgspec.Struct, frozen=True, kw_only=True):
+    """A path that could not be synced; `error` is a class of `mountsync.errors`."""
+
+    path: str
+    reason: str
+    error: str
+
+
+class Synced(msgspec.Struct, frozen=True, kw_only=True):
+    """`bisync`, `copy` and `sync`."""
+
+    version: int = 1
+    a: str
+    b: str
+    dry_run: bool
+    exit_code: int
+    first: bool
+    unknown: str | None
+    """Why nothing was concluded from an earlier sync."""
+    halted: str | None
+    actions: list[SyncAction]
+    conflicts: list[SyncConflict]
+    resolved: list[SyncResolved]
+    problems: list[SyncProblem]
+    entries_a: int
+    entries_b: int
+    bytes_moved: int
+    hashed: int
+    backups_a: int
+    backups_b: int
+    seconds: float
+
+
+class Compared(msgspec.Struct, frozen=True, kw_only=True):
+    """`check`."""
+
+    version: int = 1
+    a: str
+    b: str
+    by: str
+    equal: int
+    only_a: list[str]
+    only_b: list[str]
+    differ: list[str]
+    problems: list[SyncProblem]
+
+
+class KeptObject(msgspec.Struct, frozen=True, kw_only=True):
+    """One version in the backups."""
+
+    job: str
+    stamp: str
+    path: str
+    size: int
+
+
+class KeptObjects(msgspec.Struct, frozen=True, kw_only=True):
+    """`backups list` and `backups restore`."""
+
+    version: int = 1
+    remote: str
+    backups: list[KeptObject]
+
+
+class Leftover(msgspec.Struct, frozen=True, kw_only=True):
+    """One object of a chunker's base that no file uses."""
+
+    path: str
+    owner: str
+    """The file whose chunk it was, or was to be."""
+    size: int
+    reason: str
+    """`temporary`: of an upload that was never finished; `unfinished`: of one that this machine has under
+    way or can take up again; `orphan`: in its final place, without a file."""
+    age: float | None
+    """Seconds; null when it cannot be told."""
+    removed: bool
+
+
+class Leftovers(msgspec.Struct, frozen=True, kw_only=True):
+    """`gc`."""
+
+    version: int = 1
+    remote: str
+    leftovers: list[Leftover]
+    problems: list[ListedProblem]
+
+
 FORMS: Final[dict[str, Any]] = {
     "status": Mounts,
     "status MOUNTPOINT": Status,
@@ -142,7 +260,14 @@ FORMS: Final[dict[str, Any]] = {
     "hashsum": Digests,
     "config show": Configured,
     "fsck": Verified,
+    "gc": Leftovers,
     "doctor": Findings,
+    "bisync": Synced,
+    "copy": Synced,
+    "sync": Synced,
+    "check": Compared,
+    "backups list": KeptObjects,
+    "backups restore": KeptObjects,
     "version": Versions,
 }
 """The form of the output of each command with `--json`."""

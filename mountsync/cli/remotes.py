@@ -22,7 +22,13 @@ from mountsync.storage.registry import Remotes, load_type, loadable_types, type_
 
 MOUNT_KEYS: Final = frozenset({"remote", "mountpoint", *(option.name for option in MOUNT_OPTIONS)})
 """Keys of a `[mount.NAME]` section."""
-JOB_KEYS: Final = frozenset({"a", "b", "conflict", "max_delete", "transfers", "bwlimit", "filter_from"})
+JOB_KEYS: Final = frozenset(
+    {
+        "a", "b", "backups", "bwlimit", "compare", "conflict", "fallback", "filter", "filter_from",
+        "keep_backups", "keep_runs", "max_delete", "one_way", "policies", "renames", "transfers",
+        "watcher_interval", "write_delay",
+    }
+)  # fmt: skip
 """Keys of a `[job.NAME]` section."""
 DEFAULT_KEYS: Final = MOUNT_KEYS - {"remote", "mountpoint", "cache_dir"}
 """Keys at the top level: defaults of every mount."""

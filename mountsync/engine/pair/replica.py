@@ -20,7 +20,7 @@ from mountsync.errors import MountsyncError, NotFound, Stale
 from mountsync.model.entry import Digest, Entry, Kind, Token
 from mountsync.model.plan import Delete, MakeSymlink, Move, Put, SetAttributes
 from mountsync.paths import RelPath
-from mountsync.storage.api import Source, Storage, SupportsBody, SupportsMove
+from mountsync.storage.api import Source, Storage, SupportsBody
 
 Look = Callable[[RelPath], Awaitable[Entry | None]]
 
@@ -29,11 +29,18 @@ class PairReplica(StorageReplica):
     """One side of a pair. `backups` None: nothing is kept."""
 
     def __init__(
-        self, storage: Storage, hidden: Filter, backups: Backups | None, *, hash_bodies: bool = True
+        self,
+        storage: Storage,
+        hidden: Filter,
+        backups: Backups | None,
+        *,
+        hash_bodies: bool = True,
+        open_bodies: bool = False,
     ) -> None:
         super().__init__(storage, excluded=hidden.hides_any)
         self._backups = backups
         self._hash_bodies = hash_bodies
+        self._open_bodies = open_bodies
         self._renewed: dict[tuple[RelPath, Token], Token] = {}
         self.across: Look | None = None
         """Looks at the other side: what came back there is not deleted here."""
@@ -48,7 +55,7 @@ class PairReplica(StorageReplica):
     async def body(self, path: RelPath, entry: Entry) -> AsyncIterator[Source]:
         """The content of a file, held open where the storage can do that."""
         known = self._known(path, entry)
-        if isinstance(self.storage, SupportsBody):
+        if self._open_bodies and isinstance(self.storage, SupportsBody):
             async with self.storage.body(path, expect=known.token) as source:
                 yield source
         else:
@@ -133,11 +140,6 @@ class PairReplica(StorageReplica):
 
     async def set_attributes(self, action: SetAttributes) -> Entry:
         return await super().set_attributes(replace(action, expect=self._known(action.path, action.expect)))
-
-    @property
-    def can_put_away(self) -> bool:
-        """Whether backups cost no transfer."""
-        return isinstance(self.storage, SupportsMove)
 
 
 class _Both(HashingSource):

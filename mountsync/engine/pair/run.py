@@ -55,8 +55,13 @@ class Progress:
     phase: str = "starting"
     transfers: Transfers = field(default_factory=Transfers)
     to_do: int = 0
-    done: int = 0
+    recorder: PairRecorder | None = None
     sights: Mapping[Side, Sight] = field(default_factory=dict)
+
+    @property
+    def done(self) -> int:
+        """Actions of the plan that are done."""
+        return 0 if self.recorder is None else len(self.recorder.done_actions)
 
     @property
     def seen(self) -> int:
@@ -79,8 +84,12 @@ class PairRun:
         progress: Progress | None = None,
         overrides: Mapping[RelPath, ConflictPolicy] | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
+        copies_in_kernel: bool = False,
     ) -> None:
-        """`overrides` are policies that a person chose for single paths. Raises UsageError."""
+        """`overrides` are policies that a person chose for single paths. Raises UsageError.
+
+        With `copies_in_kernel` the body of a local file is handed on as a descriptor.
+        """
         self._state = state
         self._pair_id = pair_id
         self._options = options
@@ -92,7 +101,13 @@ class PairRun:
         self._backups = self._make_backups({Side.A: a, Side.B: b})
         two_way = options.direction is Direction.BOTH
         self._sides = {
-            side: PairReplica(storage, self._hidden, self._backups.get(side), hash_bodies=two_way)
+            side: PairReplica(
+                storage,
+                self._hidden,
+                self._backups.get(side),
+                hash_bodies=two_way,
+                open_bodies=copies_in_kernel,
+            )
             for side, storage in ((Side.A, a), (Side.B, b))
         }
         for side in Side:
@@ -275,6 +290,7 @@ class PairRun:
     async def _execute(self, plan: Plan, recorder: PairRecorder) -> None:
         """Carries out a plan and writes down what was done, from time to time and at the end."""
         self._progress.phase = "transferring"
+        self._progress.recorder = recorder
         self._progress.to_do = len(plan.to_a) + len(plan.to_b)
         a, b = self._sides[Side.A], self._sides[Side.B]
         lanes = Lanes(self._options.transfers)
