@@ -28,7 +28,9 @@ from mountsync.settings import state_folder, state_root
 from mountsync.state.database import Database, StateLock
 from mountsync.state.journal import Journal
 from mountsync.state.tree import Tree
-from mountsync.storage.api import Storage
+from mountsync.storage.api import Storage, SupportsHashes
+from mountsync.storage.chunker import ChunkerStorage
+from mountsync.storage.chunker import fsck as chunks
 from mountsync.vfs.fsck import check
 from mountsync.vfs.recovery import recover
 from mountsync.vfs.survey import Survey, survey
@@ -37,7 +39,11 @@ from mountsync.vfs.survey import Survey, survey
 @remote_command()
 @click.argument("target", metavar="MOUNTPOINT-or-REMOTE")
 @click.option("--cache-dir", metavar="DIR", help="The state folder, if the mount has its own.")
-@click.option("--repair", is_flag=True, help="Mend the local state as the next mount would.")
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Mend the local state as the next mount would; finish half-done replacements in a chunker.",
+)
 @click.option("--read", "read_all", is_flag=True, help="Also read every byte of the remote.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def fsck(
@@ -64,7 +70,7 @@ def fsck(
 
     async def look() -> tuple[int, list[Damage]]:
         async with opened(spec, backend_options) as storage:
-            return await _check_remote(storage, read_all=read_all)
+            return await _check_remote(storage, repair=repair, read_all=read_all)
 
     objects, wrong = trio.run(look)
     damages += wrong
@@ -152,28 +158,56 @@ def _tell(left: Survey) -> None:
         click.echo(f"  the rest of the database cannot be read: {left.unreadable}")
 
 
-async def _check_remote(storage: Storage, *, read_all: bool) -> tuple[int, list[Damage]]:
+async def _check_remote(storage: Storage, *, repair: bool, read_all: bool) -> tuple[int, list[Damage]]:
+    damages = await _check_chunks(storage, repair=repair) if isinstance(storage, ChunkerStorage) else []
     seen = await see(storage, recursive=True)
-    damages = [Damage(path=path, what=each.reason, repaired=False) for path, each in seen.problems]
+    known = {damage.path for damage in damages if not damage.repaired}
+    damages += [
+        Damage(path=path, what=each.reason, repaired=False)
+        for path, each in seen.problems
+        if path not in known
+    ]
     if read_all:
         for path, entry in seen.entries:
-            if entry.kind is Kind.FILE:
+            if entry.kind is Kind.FILE and path not in known:
                 damages += await _read_through(storage, path, entry)
     return len(seen.entries), damages
 
 
+async def _check_chunks(storage: ChunkerStorage, *, repair: bool) -> list[Damage]:
+    """What is wrong with files in chunks; with `repair`, what was finished is told as repaired."""
+    found = await chunks.check(storage)
+    left = {finding.path: finding for finding in (await chunks.repair(storage, found) if repair else found)}
+    return [
+        Damage(
+            path=finding.path,
+            what=f"{finding.fault}: {left.get(finding.path, finding).reason}",
+            repaired=finding.path not in left,
+        )
+        for finding in found
+    ]
+
+
 async def _read_through(storage: Storage, path: RelPath, entry: Entry) -> list[Damage]:
     """Reads a file to its end; a wrong length or digest, or an error, is damage."""
-    digest, length = hashlib.sha256(), 0
+    length = 0
     try:
+        wanted = await _digests_kept(storage, path, entry)
+        running = {name: hashlib.new(name, usedforsecurity=False) for name in wanted}
         async with storage.read(path, expect=entry.token) as pieces:
             async for piece in pieces:
                 length += len(piece)
-                await trio.to_thread.run_sync(digest.update, piece)
+                for digest in running.values():
+                    await trio.to_thread.run_sync(digest.update, piece)
     except PathError as error:
         return [Damage(path=path, what=error.reason, repaired=False)]
     if length != entry.size:
         return [Damage(path=path, what=f"{length} bytes instead of {entry.size}", repaired=False)]
-    if entry.digest is not None and digest.hexdigest() != entry.digest:
-        return [Damage(path=path, what="its content does not have its sha256", repaired=False)]
-    return []
+    wrong = [name for name, digest in running.items() if digest.hexdigest() != wanted[name]]
+    return [Damage(path=path, what=f"its content does not have its {name}", repaired=False) for name in wrong]
+
+
+async def _digests_kept(storage: Storage, path: RelPath, entry: Entry) -> dict[str, str]:
+    """The digests that the remote keeps of a file, by the name of the algorithm."""
+    kept = dict(await storage.hashes(path, expect=entry.token)) if isinstance(storage, SupportsHashes) else {}
+    return kept if entry.digest is None else kept | {"sha256": entry.digest}

@@ -59,7 +59,7 @@ async def digest_of(storage: Storage, path: RelPath, entry: Entry, algorithm: st
             known = await storage.digest(path, expect=entry.token)
             if known is not None:
                 return known
-    elif isinstance(storage, SupportsHashes) and algorithm in storage.info.hashes:
+    elif isinstance(storage, SupportsHashes):
         found = (await storage.hashes(path, expect=entry.token)).get(algorithm)
         if found is not None:
             return found

@@ -22,12 +22,13 @@ from tests.parts.shell import Shell
         ("hashsum", ["hashsum", "md5", "REMOTE"]),
         ("config show", ["config", "show"]),
         ("fsck", ["fsck", "REMOTE"]),
+        ("gc", ["gc", ":chunker,remote=REMOTE:"]),
         ("doctor", ["doctor"]),
         ("version", ["version"]),
     ],
 )
 def test_output_has_its_form(shell: Shell, folder: Path, name: str, args: list[str]) -> None:
-    out = shell.here(*[str(folder) if arg == "REMOTE" else arg for arg in args], "--json").out
+    out = shell.here(*[arg.replace("REMOTE", str(folder)) for arg in args], "--json").out
     raw = msgspec.json.decode(out)
     assert raw["version"] == 1
     assert msgspec.to_builtins(msgspec.convert(raw, type=FORMS[name])) == raw

@@ -30,6 +30,7 @@ class Attempts:
         self._uploads: defaultdict[RelPath, list[Noted]] = defaultdict(list)
         self._others: list[Noted] = []
         self._settling = trio.Lock()
+        self._elsewhere: list[Noted] = []
         self.under_way: set[Stage] = set()
         """Uploads of this process."""
 
@@ -43,7 +44,13 @@ class Attempts:
         """Uploads that are under way or may be taken up again: their chunks are not garbage."""
         left = [noted for several in self._uploads.values() for noted in several]
         now = [stage.noted for stage in self.under_way if stage.begun]
-        return frozenset((noted.path, transaction_of(noted)) for noted in (*left, *now))
+        every = (*left, *now, *self._elsewhere)
+        return frozenset((noted.path, transaction_of(noted)) for noted in every)
+
+    def look_elsewhere(self) -> None:
+        """Learns which uploads other processes of this machine have under way. Reads files: for threads."""
+        found = self._journal.elsewhere()
+        self._elsewhere = [noted for noted in found if isinstance(noted.record, UploadRecord)]
 
     def add(self, left: list[Noted]) -> None:
         """Takes charge of records."""

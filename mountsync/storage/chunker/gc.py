@@ -8,13 +8,16 @@ nothing. Where there is no transaction the modification time must do.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+import trio
+
+from mountsync.errors import PathError
 from mountsync.formats.chunk_names import transaction_age
-from mountsync.model.entry import Token
-from mountsync.paths import ROOT, RelPath
+from mountsync.model.entry import Problem, Token
+from mountsync.paths import ROOT, RelPath, parent_of
 from mountsync.storage.chunker.layout import COMMIT_WORD, MOVING_WORD, Layout, Piece
 from mountsync.storage.chunker.objects import remove
 from mountsync.storage.chunker.overlay import ChunkerStorage
@@ -22,6 +25,10 @@ from mountsync.storage.chunker.parallel import run_all
 
 DEFAULT_MINIMUM_AGE: Final = 7 * 86_400.0
 """Seconds; longer than any upload should take."""
+MAXIMUM_AGE: Final = 18 * 86_400.0
+"""Seconds; ids of transactions repeat after 19 days and tell no greater age."""
+COMMIT_PAUSE: Final = 2.0
+"""Seconds; longer than a program needs from its last rename to the metadata."""
 
 Reason = Literal["temporary", "orphan", "unfinished"]
 
@@ -43,20 +50,71 @@ class Leftover:
     token: Token | None
 
 
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What a search found, and where it could not look."""
+
+    leftovers: list[Leftover]
+    problems: dict[RelPath, Problem]
+
+
 async def find_leftovers(
     storage: ChunkerStorage, folder: RelPath = ROOT, *, now: float | None = None
 ) -> list[Leftover]:
     """All leftovers below `folder`, by path. `now` is in seconds since 1970. Raises as `list` does."""
+    return (await search(storage, folder, now=now)).leftovers
+
+
+async def search(storage: ChunkerStorage, folder: RelPath = ROOT, *, now: float | None = None) -> Search:
+    """As `find_leftovers`, and what could not be looked at."""
     now = time.time() if now is None else now
+    await trio.to_thread.run_sync(storage.attempts.look_elsewhere)
     found: list[Leftover] = []
+    problems: dict[RelPath, Problem] = {}
     waiting = [folder]
     while waiting:
         survey = await storage.survey(waiting.pop(), recursive=False)
+        problems |= survey.problems
         for layout in survey.layouts.values():
-            found += _leftovers(storage, await storage.view.described(layout), now)
             if layout.is_directory:
                 waiting.append(layout.path)
-    return sorted(found, key=lambda leftover: leftover.path)
+            try:
+                described = await storage.view.described(layout)
+            except PathError as error:
+                problems[layout.path] = Problem(error.reason, error=type(error).__name__)
+            else:
+                found += _leftovers(storage, described, now)
+    return Search(sorted(found, key=lambda leftover: leftover.path), problems)
+
+
+async def remove_settled(
+    storage: ChunkerStorage, leftovers: Sequence[Leftover], *, minimum_age: float = DEFAULT_MINIMUM_AGE
+) -> list[Leftover]:
+    """As `remove_leftovers`, safe beside a commit of another program.
+
+    Between its last rename and its metadata, rclone's new chunks look like orphans, and their times are
+    the source's. So an orphan goes only when it is still one after a pause, and no upload of its file
+    is younger than `minimum_age`.
+    """
+    orphaned = {each.owner for each in leftovers if each.reason == "orphan"}
+    if orphaned:
+        await trio.sleep(COMMIT_PAUSE)
+        folders = {parent_of(owner) for owner in orphaned}
+        again = [left for folder in sorted(folders) for left in await _here(storage, folder)]
+        busy = {left.owner for left in again if left.reason != "orphan" and not _may_go(left, minimum_age)}
+        still = {(left.path, left.token) for left in again if left.owner not in busy}
+        leftovers = [
+            left for left in leftovers if left.reason != "orphan" or (left.path, left.token) in still
+        ]
+    return await remove_leftovers(storage, leftovers, minimum_age=minimum_age)
+
+
+async def _here(storage: ChunkerStorage, folder: RelPath) -> list[Leftover]:
+    """The leftovers in one folder, those below it left out."""
+    now = time.time()
+    survey = await storage.survey(folder, recursive=False)
+    described = [await storage.view.described(layout) for layout in survey.layouts.values()]
+    return [left for layout in described for left in _leftovers(storage, layout, now)]
 
 
 async def remove_leftovers(

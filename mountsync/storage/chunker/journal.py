@@ -16,6 +16,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -132,6 +133,15 @@ class Journal:
     def left(self) -> list[Noted]:
         """All records that are there, oldest first."""
         return [noted for file in sorted(self._run.iterdir()) if (noted := _load(file)) is not None]
+
+    def elsewhere(self) -> list[Noted]:
+        """The records of other processes that live, as they are now; they may end at any time."""
+        found = []
+        for file in self._home.glob(f"{_RUN}*/*"):
+            with suppress(FileNotFoundError):
+                noted = _load(file) if file.parent != self._run else None
+                found += [noted] if noted is not None else []
+        return found
 
     def remember(self, path: RelPath, chunks: list[FinishedChunk]) -> None:
         """Keeps the digests of the chunks of a file that is complete; replaces what was known."""
