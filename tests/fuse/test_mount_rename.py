@@ -76,6 +76,15 @@ def test_directory_over_an_empty_one(folder: Path) -> None:
     assert folder.stat().st_nlink == 3
 
 
+def test_directory_over_an_empty_one_elsewhere(folder: Path) -> None:
+    (folder / "from/a/inner").mkdir(parents=True)
+    (folder / "to/e").mkdir(parents=True)
+    os.rename(folder / "from/a", folder / "to/e")
+    assert os.listdir(folder / "to/e") == ["inner"]
+    assert (folder / "from").stat().st_nlink == 2
+    assert (folder / "to").stat().st_nlink == 3
+
+
 def test_two_names_of_one_file(folder: Path) -> None:
     (folder / "a").write_text("x")
     os.link(folder / "a", folder / "b")
