@@ -6,7 +6,8 @@ see: what is unreadable is not deleted. What seems to be gone is asked for once 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -28,6 +29,8 @@ Seen: TypeAlias = dict[RelPath, Entry | None]
 
 _SLICE: Final = 48
 """Entries that are compared between two checkpoints: under a millisecond."""
+_PLANTED: Final = 16
+"""Entries that are planted between two checkpoints: about a millisecond."""
 _MANY: Final = 24
 """From so many paths in one directory on, listing it is cheaper than asking for each."""
 _ROWS: Final = 500
@@ -71,6 +74,8 @@ class Observer:
         self._remote = remote
         self._adopter = adopter
         self._ledger = ledger
+        self._urgent = 0
+        self._calm = trio.Event()
 
     async def scan(self) -> Look:
         """Lists everything. Raises Unreachable when the listing could not be finished.
@@ -130,16 +135,41 @@ class Observer:
         if path is None:
             self._adopter.mark_listed([node])  # made here: the remote holds nothing in it
             return
-        found = []
+        with self._urgently():
+            await self._fill(node, path)
+
+    async def _fill(self, node: NodeId, path: RelPath) -> None:
+        found: list[Listed] = []
         async with self._remote.storage.list(path, recursive=False) as batches:
             async for batch in batches:
                 found += [item for item in self._remote.shown(batch) if parent_of(item[0]) == path]
-        for first in range(0, len(found), _SLICE):
-            await self._plant(node, found[first : first + _SLICE])
-            await trio.lowlevel.checkpoint()
+        await self._plant(node, found)
         self._adopter.mark_listed([node])
 
+    @contextmanager
+    def _urgently(self) -> Iterator[None]:
+        """Somebody waits: meanwhile scans stand still."""
+        self._urgent += 1
+        try:
+            yield
+        finally:
+            self._urgent -= 1
+            if not self._urgent:
+                self._calm.set()
+                self._calm = trio.Event()
+
+    async def give_way(self) -> None:
+        """A pause of a scan, for other tasks and as long as somebody waits for a directory."""
+        await trio.lowlevel.checkpoint()
+        while self._urgent:
+            await self._calm.wait()
+
     async def _plant(self, node: NodeId, found: Sequence[Listed]) -> None:
+        for first in range(0, len(found), _PLANTED):
+            await self._plant_some(node, found[first : first + _PLANTED])
+            await trio.lowlevel.checkpoint()
+
+    async def _plant_some(self, node: NodeId, found: Sequence[Listed]) -> None:
         entries = []
         for path, entry in found:
             whole = None if isinstance(entry, Problem) else await self._complete(path, entry)
@@ -276,7 +306,7 @@ class _Walk:
         """Compares a batch, a slice at a time."""
         for first in range(0, len(batch), _SLICE):
             await self._take_slice(batch[first : first + _SLICE])
-            await trio.lowlevel.checkpoint()
+            await self._observer.give_way()
 
     async def _take_slice(self, items: Sequence[Listed]) -> None:
         fresh: dict[NodeId, list[Listed]] = {}

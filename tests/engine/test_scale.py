@@ -1,0 +1,124 @@
+"""A large remote: quick to mount, small in memory, never in the way of other tasks.
+
+`MOUNTSYNC_SCALE=100000` runs the whole size (a minute or so); the default is a tenth of it.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+import tracemalloc
+from pathlib import Path
+
+import pytest
+import trio
+
+from mountsync.engine.assembly import Tuning
+from mountsync.storage.local import LocalStorage
+from tests.parts.failing import failing
+from tests.parts.mounted import mounted
+
+FILES = int(os.environ.get("MOUNTSYNC_SCALE", "10000"))
+FOLDERS = FILES // 100
+KEPT = 4 << 20
+"""Bytes for what does not grow with the tree: nodes in use, caches of statements."""
+LONGEST_BLOCK_S = 0.1
+"""No task may keep the others waiting for longer than this on a machine that does other things too."""
+
+
+@pytest.fixture
+def crowd(home: Path) -> Path:
+    folder = home / "there"
+    for number in range(FOLDERS):
+        inside = folder / f"folder-{number:04d}"
+        inside.mkdir(parents=True)
+        for name in range(100):
+            (inside / f"file-{name:03d}.txt").write_bytes(b"content %d" % name)
+    return folder
+
+
+class Ticker:
+    """Measures for how long other tasks are kept waiting."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+
+    async def run(self) -> None:
+        last = time.perf_counter()
+        while True:
+            await trio.lowlevel.checkpoint()
+            now = time.perf_counter()
+            self.waits.append(now - last)
+            last = now
+            if len(self.waits) % 50 == 0:
+                await trio.sleep(0.0005)
+                last = time.perf_counter()
+
+
+def clock() -> int:
+    return time.time_ns()
+
+
+async def test_a_large_remote(home, crowd):
+    remote = failing(LocalStorage(str(crowd)))
+    tuning = Tuning(host="here", poll_interval=0)
+    began = time.perf_counter()
+    ticker = Ticker()
+    async with mounted(home / "state", remote, tuning=tuning, clock=clock) as m:
+        names = await m.names()
+        ready = time.perf_counter() - began
+        assert len(names) == FOLDERS
+        assert ready < 1.0
+        began = time.perf_counter()
+        assert len(await m.names("folder-0007")) == 100
+        assert time.perf_counter() - began < 1.0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ticker.run)
+            began = time.perf_counter()
+            await m.flush()
+            first = time.perf_counter() - began
+            effects = remote.faults.effects
+            began = time.perf_counter()
+            await m.flush()
+            idle = time.perf_counter() - began
+            nursery.cancel_scope.cancel()
+        assert m.tree.count() == FILES + FOLDERS + 1
+        assert remote.faults.effects == effects == 0
+        assert remote.faults.calls["read"] == 0
+        waits = sorted(ticker.waits)
+        print(f"\nready {ready:.3f} s, scan {first:.1f} s, idle scan {idle:.1f} s, "
+              f"longest block {waits[-1] * 1e3:.1f} ms, 99.9 % {waits[-len(waits) // 1000 - 1] * 1e3:.2f} ms")  # fmt: skip
+        assert waits[-1] < LONGEST_BLOCK_S
+        m.check()
+
+
+async def test_memory_for_each_entry(home, crowd):
+    remote = LocalStorage(str(crowd))
+    async with mounted(home / "state", remote, tuning=Tuning(host="here", poll_interval=0), clock=clock) as m:
+        gc.collect()
+        tracemalloc.start()
+        try:
+            await m.flush()
+            await m.flush()
+            gc.collect()
+            now, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        entries = m.tree.count()
+        print(f"\n{now / entries:.0f} bytes of heap for each entry, {peak / entries:.0f} at the peak")
+        assert now < 400 * entries + KEPT
+        assert peak < 800 * entries + KEPT
+
+
+async def test_one_crowded_folder(home):
+    folder = home / "there" / "crowded"
+    folder.mkdir(parents=True)
+    for number in range(10_000):
+        (folder / f"file-{number:05d}").touch()
+    async with mounted(home / "state", LocalStorage(str(home / "there")), clock=clock) as m:
+        began = time.perf_counter()
+        assert len(await m.names("crowded")) == 10_000
+        took = time.perf_counter() - began
+        print(f"\nls of 10,000: {took:.2f} s")
+        assert took < 1.0
