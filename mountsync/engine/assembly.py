@@ -20,6 +20,7 @@ from mountsync.engine.scope import ScopeBuilder
 from mountsync.engine.session import Intervals, Session
 from mountsync.engine.steering import Steering
 from mountsync.engine.storage_replica import StorageReplica
+from mountsync.engine.traces import Traces
 from mountsync.engine.upkeep import Upkeep
 from mountsync.model.plan import ConflictPolicy
 from mountsync.paths import RelPath, is_ours
@@ -42,7 +43,8 @@ class Tuning:
     transfers: int = 4
     conflict: ConflictPolicy = ConflictPolicy.KEEP_BOTH
     max_delete: int | None = None
-    """Deletes of a cycle beyond this halt; None: half of what vanished on the remote and more than 20."""
+    """More deletes at once on either side halt. None: half of all entries, and more than 20, vanished there;
+    deletes here are what the user did and go on."""
     cache_size: int | None = None
 
 
@@ -67,7 +69,10 @@ class Engine:
         self.ledger = Ledger()
         self._tuning = tuning
         adopter = self._make_adopter()
-        self.observer = Observer(volume.database, volume.tree, volume.base, remote, adopter, self.ledger)
+        traces = self._make_traces()
+        self.observer = Observer(
+            volume.database, volume.tree, volume.base, remote, adopter, self.ledger, traces
+        )
         self.session = self._make_session(opener)
         self.fetcher = self._make_fetcher(adopter, nursery)
         self.cycles = self._make_cycles(adopter)
@@ -94,6 +99,17 @@ class Engine:
             volume,
             ownership,
             volume.clock,
+        )
+
+    def _make_traces(self) -> Traces:
+        volume = self.volume
+        return Traces(
+            volume.database,
+            volume.tree,
+            volume.base,
+            volume.journal,
+            mtime_precision_ns=lambda: self.remote.info.mtime_precision_ns,
+            clock=volume.clock,
         )
 
     def _make_session(self, opener: Callable[[], Awaitable[Storage]] | None) -> Session:
@@ -157,6 +173,8 @@ class Engine:
             self.session.report,
             delays=Delays(int(self._tuning.write_delay * 1e9)),
             transfers=self._tuning.transfers,
+            max_delete=self._tuning.max_delete,
+            refuse_deletes=self.session.refuse_deletes_here,
         )
 
     def _make_builder(self) -> ScopeBuilder:

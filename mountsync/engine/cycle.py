@@ -138,6 +138,7 @@ class MountCycles:
             recorder.give_up(missing.error)
             return Outcome(failures=[missing], blocked=True)
         recorder.adopt_plan(plan)
+        recorder.begin(plan)
         executor = Executor(local, self._remote, recorder, self._lanes, self._transfers, self._hash_body)
         try:
             await executor.run(plan)

@@ -13,8 +13,19 @@ from mountsync.engine.scope import Known, Place, Scope
 from mountsync.errors import Busy, MountsyncError, PathError
 from mountsync.model.base import Agreed
 from mountsync.model.entry import Entry, Kind, Problem
-from mountsync.model.plan import Action, Delete, Move, Plan, Put, Side, path_of
+from mountsync.model.plan import (
+    Action,
+    Delete,
+    MakeDirectory,
+    MakeSymlink,
+    Move,
+    Plan,
+    Put,
+    Side,
+    path_of,
+)
 from mountsync.paths import RelPath, name_of, parent_of, to_bytes
+from mountsync.state.attempts import Attempt, Attempts
 from mountsync.state.base import Base, BaseRow
 from mountsync.state.database import Database
 from mountsync.state.journal import Journal
@@ -26,6 +37,9 @@ _HOPELESS_WAIT_S: Final = 3600.0
 """For what will not pass by itself; it is tried again all the same, because remotes change."""
 _LOOK_WAIT_S: Final = 2.0
 """For what is looked at again by other means: a look at the remote comes first."""
+
+
+_NO_PLACE: Final[Place] = (NodeId(0), b"")
 
 
 def wait_before_retry(attempts: int, *, transient: bool) -> float:
@@ -68,6 +82,8 @@ class MountRecorder:
         self._journal = journal
         self._scope = scope
         self._clock = clock
+        self._attempts = Attempts(database)
+        self._begun: set[Place] = set()
         self._writes: list[Callable[[], None]] = []
         self.failures: list[Failure] = []
         self.done_on = {Side.A: 0, Side.B: 0}
@@ -97,6 +113,8 @@ class MountRecorder:
         path = path_of(action)
         self.failures.append(Failure(side, path, error))
         self._leave(path)
+        if side is Side.B:
+            self._begun.discard(self._place(path) or _NO_PLACE)  # perhaps it happened all the same
         if isinstance(action, Move):
             self.failures.append(Failure(side, action.source, error))
             self._leave(action.source)
@@ -205,11 +223,41 @@ class MountRecorder:
             write()
         self._writes.clear()
 
+    def begin(self, plan: Plan) -> None:
+        """Writes down what the remote is about to get, so that it is known for ours after a crash."""
+        rows = [row for action in plan.to_b if (row := self._attempt(action)) is not None]
+        if not rows:
+            return
+        with self._db.transaction:
+            for row in rows:
+                self._attempts.put(row)
+                self._begun.add((row.parent, row.name))
+
+    def _attempt(self, action: Action) -> Attempt | None:
+        place = self._place(path_of(action))
+        if place is None:
+            return None
+        match action:
+            case Put() | MakeDirectory() | MakeSymlink():
+                known = self._scope.known.get(action.origin if isinstance(action, Put) else action.path)
+                if known is None:
+                    return None
+                entry = replace(action.entry, digest=None, token=None, mode=known.mode)
+                return Attempt(*place, known.node, known.generation, entry)
+            case Move(base=base) if base is not None:
+                source = self._row_place(base)
+                row = None if source is None else self._row(source)
+                return None if row is None else Attempt(*place, row.node, row.generation, row.remote, source)
+            case _:
+                return None
+
     def commit(self) -> None:
         """One transaction: the base is what was really done, and settled rows leave the journal."""
         now = self._clock()
         with self._db.transaction:
             self._write()
+            for place in self._begun:
+                self._attempts.remove(*place)
             for node, version in self._scope.versions.items():
                 if node not in self._left and not self._journal.settle(node, version):
                     self._journal.agreed_until(node, self._began_ns)

@@ -96,6 +96,22 @@ CREATE TABLE base (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX base_node ON base (node);
 
+-- What was begun on the remote and is not in `base` yet: after a crash it tells our own work from others'.
+CREATE TABLE attempt (
+    parent     INTEGER NOT NULL,   -- the place on the remote, as in `base`
+    name       BLOB NOT NULL,
+    node       INTEGER NOT NULL,
+    generation INTEGER NOT NULL,   -- which local state it was
+    kind       INTEGER NOT NULL,
+    size       INTEGER NOT NULL,
+    mtime_ns   INTEGER,
+    mode       INTEGER,
+    target     BLOB,
+    old_parent INTEGER,            -- a rename: the place in `base` that it came from
+    old_name   BLOB,
+    PRIMARY KEY (parent, name)
+) STRICT, WITHOUT ROWID;
+
 -- Digests that were computed once: valid while the storage still reports that token for the path.
 CREATE TABLE digest (
     storage TEXT NOT NULL,

@@ -112,6 +112,7 @@ class Tree:
             database.value("SELECT max(id) FROM node") or 0,
             database.value("SELECT max(node) FROM base") or 0,
             database.value("SELECT max(node) FROM journal") or 0,
+            database.value("SELECT max(node) FROM attempt") or 0,
         )
 
     def new_id(self) -> NodeId:

@@ -1,0 +1,99 @@
+"""Tells objects on the remote that we made and did not record from those that others made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from mountsync.engine.scope import Place
+from mountsync.model.entry import Entry, Kind
+from mountsync.state.attempts import Attempt, Attempts
+from mountsync.state.base import Base, BaseRow
+from mountsync.state.database import Database
+from mountsync.state.journal import Journal
+from mountsync.state.tree import Tree
+
+
+class Traces:
+    """Recognises what an earlier process, or an attempt without an answer, left on the remote."""
+
+    def __init__(
+        self,
+        database: Database,
+        tree: Tree,
+        base: Base,
+        journal: Journal,
+        *,
+        mtime_precision_ns: Callable[[], int | None],
+        clock: Callable[[], int],
+    ) -> None:
+        self._db = database
+        self._tree = tree
+        self._base = base
+        self._journal = journal
+        self._attempts = Attempts(database)
+        self._precision = mtime_precision_ns
+        self._clock = clock
+
+    @property
+    def exist(self) -> bool:
+        """Whether anything was begun whose outcome is not known."""
+        return self._db.row("SELECT 1 FROM attempt LIMIT 1") is not None
+
+    def recognise(self, place: Place, entry: Entry) -> Attempt | None:
+        """Records `entry` as agreed at `place` when it is our own and the local side has moved on since.
+
+        Where the local side is still what was sent, nothing is taken on trust: the cycle that looks at
+        both compares their contents. Call it for what no cycle works on.
+        """
+        attempt = self._attempts.find(*place)
+        if attempt is None or not self._matches(attempt, entry) or self._still_stands(attempt):
+            return None
+        with self._db.transaction:
+            if attempt.old is not None:
+                self._follow(attempt, attempt.old, entry)
+            else:
+                sent = attempt.entry
+                row = BaseRow(*place, attempt.node, attempt.generation, entry, sent.mtime_ns, sent.mode)
+                self._base.put(row)
+            self._attempts.remove(*place)
+            if not self._journal.has(attempt.node):
+                self._journal.note(attempt.node, self._clock())
+        return attempt
+
+    def _follow(self, attempt: Attempt, old: Place, entry: Entry) -> None:
+        self._base.move(*old, attempt.parent, attempt.name)
+        row = self._base.find(attempt.parent, attempt.name)
+        if row is not None and entry.kind is not Kind.DIRECTORY:
+            digest = entry.digest or row.remote.digest
+            self._base.put(replace(row, remote=entry.with_digest(digest)))
+
+    def _matches(self, attempt: Attempt, entry: Entry) -> bool:
+        sent = attempt.entry
+        if entry.kind is not sent.kind or not self._source_is_known(attempt):
+            return False
+        if entry.kind is not Kind.FILE:
+            return entry.target == sent.target
+        if entry.size != sent.size or entry.mtime_ns is None or sent.mtime_ns is None:
+            return False
+        return abs(entry.mtime_ns - sent.mtime_ns) <= (self._precision() or 0)
+
+    def _source_is_known(self, attempt: Attempt) -> bool:
+        """Whether the base still has what was to be renamed, if anything was."""
+        if attempt.old is None:
+            return True
+        row = self._base.find(*attempt.old)
+        return row is not None and row.node == attempt.node
+
+    def _still_stands(self, attempt: Attempt) -> bool:
+        node = self._tree.child(attempt.parent, attempt.name)
+        return node is not None and (node.id, node.generation) == (attempt.node, attempt.generation)
+
+    def forget(self, is_known: Callable[[Place], bool]) -> None:
+        """Drops what a whole look at the remote has answered."""
+        answered: Iterable[Place] = [
+            (row.parent, row.name) for row in self._attempts.all() if is_known((row.parent, row.name))
+        ]
+        with self._db.transaction:
+            for place in answered:
+                self._attempts.remove(*place)
