@@ -14,7 +14,7 @@ import enum
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import ClassVar, Final, Literal, Protocol, TypeAlias, runtime_checkable
 
 from mountsync.errors import NameRefused, NameTooLong, PathError
 from mountsync.model.entry import Digest, Entry, Problem, Token
@@ -57,6 +57,9 @@ class NameRules:
     forbidden: frozenset[str] = frozenset()
     """Characters that no name may hold."""
 
+    depend_on_size: ClassVar[bool] = False
+    """Whether a name that a small object may have can be refused to a large one."""
+
     def refusal(self, path: RelPath, *, size: int = 0) -> PathError | None:  # noqa: ARG002 - for subclasses
         """The error that making `path` would meet, or None when the name can be held.
 
@@ -68,6 +71,13 @@ class NameRules:
         if self.utf8_only and not is_text(path):
             return NameRefused("the remote holds only names that are valid UTF-8", path=path)
         return next(filter(None, (self._refuse(part, path) for part in parts_of(path))), None)
+
+    def largest(self, path: RelPath) -> int | None:  # noqa: ARG002 - for subclasses
+        """The largest size in bytes that `refusal` takes at `path`; None when any is as good as another.
+
+        Asked only for a path that is not refused when empty, and only where `depend_on_size`.
+        """
+        return None
 
     def _refuse(self, part: str, path: RelPath) -> PathError | None:
         if _bytes(part) > self.max_name_bytes:

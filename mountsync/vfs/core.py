@@ -32,6 +32,7 @@ from mountsync.vfs.notifier import KernelNotifier, NoKernel
 SMALL: Final = 64 << 10
 """Contents up to this many bytes live in the database."""
 MAX_LINKS: Final = 65_000
+MAX_SIZE: Final = (1 << 63) - 1
 _OURS: Final = OURS.encode()
 _NO_CONTENT: Final = 0
 
@@ -132,21 +133,52 @@ class Core:
             raise refusal
         return parent
 
-    def _refusal(self, parent_id: int, name: bytes) -> PathError | None:
+    def _insist_room(self, opened: OpenFile, size: int) -> None:
+        """Raises NameTooLong when the remote cannot hold so many bytes under a name of the file.
+
+        A program must hear of it from the write: afterwards the file could never be replicated.
+        """
+        node = opened.node
+        for parent_id, name in self.tree.names(node.id) if self.rules.names.depend_on_size else ():
+            self._refuse_size(parent_id, name, size)
+        opened.room = self._room(node)
+
+    def _refuse_size(self, parent_id: int, name: bytes, size: int) -> None:
+        if self.rules.names.depend_on_size:
+            refusal = self._refusal(parent_id, name, size)
+            if refusal is not None:
+                raise refusal
+
+    def _room(self, node: Node) -> int:
+        rules = self.rules.names
+        if not rules.depend_on_size:
+            return MAX_SIZE
+        places = [place for place in self.tree.names(node.id) if not self.rules.local_only(place[1])]
+        sizes = [rules.largest(self._asked(*place)) for place in places]
+        return min((size for size in sizes if size is not None), default=MAX_SIZE)
+
+    def _forget_room(self) -> None:
+        """Names changed: what they bear is asked again."""
+        for opened in self._opened.values():
+            opened.room = 0
+
+    def _refusal(self, parent_id: int, name: bytes, size: int = 0) -> PathError | None:
         if len(name) > MAX_NAME_BYTES:
             return NameTooLong(f"a name is longer than {MAX_NAME_BYTES} bytes")
         if parent_id == ROOT_ID and name == _OURS:
             return PermissionDenied("this name is kept for mountsync", path=OURS)
         if not name or name in (b".", b".."):
             return NameRefused("this is not a name")
-        rules = self.rules.names
         if self.rules.local_only(name):
             return None
-        if rules.max_path_bytes is not None:
-            above = self.tree.path(parent_id)
-            whole = b"/".join((above, name)) if above else name
-            return rules.refusal(from_bytes(whole))
-        return rules.refusal(RelPath(name.decode("utf-8", "surrogateescape")))
+        return self.rules.names.refusal(self._asked(parent_id, name), size=size)
+
+    def _asked(self, parent_id: int, name: bytes) -> RelPath:
+        """What the remote's rules are asked about: the whole path only where its length matters."""
+        if self.rules.names.max_path_bytes is None:
+            return RelPath(name.decode("utf-8", "surrogateescape"))
+        above = self.tree.path(parent_id)
+        return from_bytes(b"/".join((above, name)) if above else name)
 
     def _child(self, parent: Node, name: bytes) -> Node | None:
         """The node behind a name, None when the name is free. Raises ChildrenAbsent."""

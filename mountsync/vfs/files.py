@@ -13,14 +13,13 @@ import trio
 from mountsync.errors import IsADirectory, TooLarge, from_os_error
 from mountsync.state.tree import Node, Place
 from mountsync.vfs.absent import ContentAbsent
-from mountsync.vfs.core import SMALL
+from mountsync.vfs.core import MAX_SIZE, SMALL
 from mountsync.vfs.handles import Handle, OpenFile
 from mountsync.vfs.namespace import Namespace
 from mountsync.vfs.saving import Saving
 
 MAX_READ: Final = 1 << 20
 """The most bytes that one read gives."""
-_MAX_SIZE: Final = (1 << 63) - 1
 _PRIVILEGES: Final = stat.S_ISUID | stat.S_ISGID
 _DAY_NS: Final = 86_400_000_000_000
 _NO_NOWAIT: Final = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
@@ -157,8 +156,10 @@ class Files(Namespace, Saving):
         self._refuse_read_only()
         opened = handle.file
         stop = offset + len(data)
-        if stop > _MAX_SIZE:
+        if stop > MAX_SIZE:
             raise TooLarge("a file cannot be that large")
+        if stop > opened.room:
+            self._insist_room(opened, stop)
         self._begin_change(opened)
         if opened.data is not None and stop > SMALL:
             self._spill(opened)

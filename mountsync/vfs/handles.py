@@ -18,6 +18,7 @@ class OpenFile:
     `touched`: the journal says that bytes of the content file are being changed in place.
     `soft`: the file was created by a transaction that is not committed yet.
     `writes`: counts changes of the content.
+    `room`: up to this many bytes its names are known to bear; 0 when they were not asked yet.
     """
 
     node: Node
@@ -29,6 +30,7 @@ class OpenFile:
     touched: bool = False
     soft: bool = False
     writes: int = 0
+    room: int = 0
 
 
 @dataclass(slots=True, eq=False)

@@ -91,6 +91,7 @@ class Namespace(Core):
             raise PermissionDenied("a directory has one name only")
         if not node.nlink:
             raise NotFound("the file was removed")
+        self._refuse_size(parent_id, name, node.size)
         now = self.clock()
         with self.database.transaction:
             self.tree.link(parent_id, name, node_id)
@@ -99,6 +100,7 @@ class Namespace(Core):
             self.tree.save(node)
             self._touch_parent(parent, now)
             self._note(node, now)
+        self._forget_room()
         self._stir()
         return node
 

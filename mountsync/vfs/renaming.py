@@ -52,6 +52,8 @@ class Renaming(Namespace):
         if node is None:
             raise NotFound("there is no such name")
         move = _Move(source, name, node, target, new_name, self._child(target, new_name))
+        if node.is_file:
+            self._refuse_size(move.target.id, new_name, node.size)
         if flags == EXCHANGE:
             self._exchange(move)
         elif self._may_replace(move, flags):
@@ -97,6 +99,7 @@ class Renaming(Namespace):
             self._note(node, now)
             if over is not None:
                 removed = self._lose_name(over, now)
+        self._forget_room()
         self._stir()
         if removed and over is not None:
             self.store.remove(over.id)
@@ -107,7 +110,7 @@ class Renaming(Namespace):
             raise NotFound("there is nothing to exchange with")
         self._refuse_own_subtree(node, move.target)
         self._refuse_own_subtree(over, move.source)
-        refusal = self._refusal(move.source.id, move.name)
+        refusal = self._refusal(move.source.id, move.name, over.size if over.is_file else 0)
         if refusal is not None:
             raise refusal
         if over.id == node.id:
@@ -126,4 +129,5 @@ class Renaming(Namespace):
                 each.ctime_ns = now
                 self.tree.save(each)
                 self._note(each, now)
+        self._forget_room()
         self._stir()

@@ -120,6 +120,8 @@ class Saving(Core):
     def _resize(self, opened: OpenFile, size: int) -> None:
         """Cuts or lengthens the content; `unsaved` afterwards."""
         node = opened.node
+        if size > opened.room:
+            self._insist_room(opened, size)
         if size == 0 and opened.data is None:
             self._empty(opened)
         else:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from mountsync.errors import NameRefused, PathError
-from mountsync.formats.chunk_names import ChunkName, NameFormat, name_format
+from mountsync.formats.chunk_names import MAX_CHUNKS, ChunkName, NameFormat, name_format
 from mountsync.paths import RelPath, join, name_of, parent_of, parts_of
 from mountsync.storage.api import NameRules
 
@@ -24,6 +26,7 @@ class ChunkerNames(NameRules):
     format: NameFormat = field(default_factory=name_format)
     chunk_size: int = 1
     always: bool = False
+    depend_on_size: ClassVar[bool] = True
 
     def refusal(self, path: RelPath, *, size: int = 0) -> PathError | None:
         """The error that making a file of `size` bytes at `path` would meet, or None."""
@@ -34,6 +37,16 @@ class ChunkerNames(NameRules):
         if refusal is None and path and (self.always or size > self.chunk_size):
             return self._refuse_chunks(path, size)
         return refusal
+
+    def largest(self, path: RelPath) -> int | None:
+        """Bytes: what fits into as many chunks as have short enough names."""
+
+        def is_refused(chunks: int) -> bool:
+            return self.refusal(path, size=chunks * self.chunk_size) is not None
+
+        counts = range(1, MAX_CHUNKS + 1)
+        fitting = bisect_left(counts, True, key=is_refused)
+        return None if fitting == len(counts) else fitting * self.chunk_size
 
     def _refuse_chunks(self, path: RelPath, size: int) -> PathError | None:
         last = max(0, -(-size // self.chunk_size) - 1)
