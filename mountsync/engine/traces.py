@@ -46,8 +46,9 @@ class Traces:
         Where the local side is still what was sent, nothing is taken on trust: the cycle that looks at
         both compares their contents. Call it for what no cycle works on.
         """
-        attempt = self._attempts.find(*place)
-        if attempt is None or not self._matches(attempt, entry) or self._still_stands(attempt):
+        begun = self._attempts.at(*place)
+        attempt = next((attempt for attempt in begun if self._matches(attempt, entry)), None)
+        if attempt is None or self._still_stands(attempt):
             return None
         with self._db.transaction:
             if attempt.old is not None:
@@ -57,7 +58,9 @@ class Traces:
                 row = BaseRow(*place, attempt.node, attempt.generation, entry, sent.mtime_ns, sent.mode)
                 self._base.put(row)
             self._attempts.remove(*place)
-            if not self._journal.has(attempt.node):
+            noted = self._journal.find(attempt.node)
+            if noted is None or noted.ready:
+                # Also when it is noted: a cycle that began before does not know of this place.
                 self._journal.note(attempt.node, self._clock())
         return attempt
 

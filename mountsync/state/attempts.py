@@ -53,10 +53,10 @@ class Attempts:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def find(self, parent: int, name: bytes) -> Attempt | None:
-        """What was begun at a place."""
-        found = self._db.row(f"SELECT {_COLUMNS} FROM attempt WHERE parent = ? AND name = ?", (parent, name))
-        return None if found is None else _attempt(found)
+    def at(self, parent: int, name: bytes) -> list[Attempt]:
+        """What was begun at a place, since its outcome was last known."""
+        found = self._db.rows(f"SELECT {_COLUMNS} FROM attempt WHERE parent = ? AND name = ?", (parent, name))
+        return [_attempt(row) for row in found]
 
     def all(self) -> list[Attempt]:
         """Every row; few, unless much is on its way."""
@@ -82,5 +82,5 @@ class Attempts:
         )
 
     def remove(self, parent: int, name: bytes) -> None:
-        """Records that its outcome is known."""
+        """Records that it is known what the remote has at a place."""
         self._db.execute("DELETE FROM attempt WHERE parent = ? AND name = ?", (parent, name))

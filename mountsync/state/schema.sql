@@ -109,7 +109,7 @@ CREATE TABLE attempt (
     target     BLOB,
     old_parent INTEGER,            -- a rename: the place in `base` that it came from
     old_name   BLOB,
-    PRIMARY KEY (parent, name)
+    PRIMARY KEY (parent, name, node, generation)
 ) STRICT, WITHOUT ROWID;
 
 -- Digests that were computed once: valid while the storage still reports that token for the path.

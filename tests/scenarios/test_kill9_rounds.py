@@ -1,0 +1,44 @@
+"""`kill -9` at random moments of a random load, again and again, on one mount.
+
+MOUNTSYNC_KILL_ROUNDS and MOUNTSYNC_KILL_SEED choose how often and which; `scripts/soak` runs more of them.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+
+from tests.parts.random_load import Crowd
+from tests.parts.real_mount import Mounted
+from tests.parts.trees import Witness
+
+ROUNDS = int(os.environ.get("MOUNTSYNC_KILL_ROUNDS", "6"))
+SEED = int(os.environ.get("MOUNTSYNC_KILL_SEED", "1"))
+
+
+def test_rounds(new_mount: Callable[..., Mounted]) -> None:
+    chance = random.Random(SEED)
+    mount = new_mount("--write-delay", "0.05s").start()
+    crowd = Crowd(SEED, 3)
+    with Witness(mount.remote) as witness:
+        for number in range(ROUNDS):
+            crowd.begin(mount.path)
+            time.sleep(chance.uniform(0.1, 1.2))
+            crowd.expect_the_end()
+            mount.kill9()
+            crowd.join()
+            mount.remount()
+            wrong = crowd.judge(mount.path)
+            assert wrong == [], "\n".join([f"round {number}, seed {SEED}", *wrong])
+            if number % 2 or number == ROUNDS - 1:
+                mount.settle()
+                mount.agree()
+    steps = sum(program.steps for program in crowd.programs)
+    back = sum(program.came_back for program in crowd.programs)
+    print(f"{ROUNDS} rounds, {steps} steps, {back} old versions came back")
+    half_written = {path: seen - crowd.known for path, seen in witness.seen.items() if seen - crowd.known}
+    assert half_written == {}
+    mount.umount()
+    assert steps > 20 * ROUNDS
