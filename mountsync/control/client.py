@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import trio
 from mountsync import errors
 from mountsync.control import sockets, wire
 from mountsync.control.lines import LineReader
-from mountsync.control.protocol import COMMANDS, Event, Failure, Request
+from mountsync.control.protocol import COMMANDS, Command, Event, Failure, Request
 from mountsync.errors import MountError, MountsyncError, Unreachable, alone_in
 
 _LONGEST_REPLY = 1 << 30
@@ -40,8 +40,9 @@ class _Waiting:
 class Client:
     """One connection. Requests may run side by side; events come after `subscribe`."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: trio.SocketStream, commands: Mapping[str, Command] = COMMANDS) -> None:
         self._stream = stream
+        self._commands = commands
         self._waiting: dict[int, _Waiting] = {}
         self._last_id = 0
         self._put_event, self.events = trio.open_memory_channel[Event](1024)
@@ -63,7 +64,7 @@ class Client:
             raise _gone() from error
         finally:
             del self._waiting[number]
-        return _result_of(cmd, waiting.reply)
+        return _result_of(self._commands[cmd], waiting.reply)
 
     async def receive(self) -> None:
         """Hands out replies and events until the server hangs up; `open_client` runs it."""
@@ -89,12 +90,12 @@ class Client:
                 waiting.done.set()
 
 
-def _result_of(cmd: str, reply: _Incoming) -> Any:
+def _result_of(command: Command, reply: _Incoming) -> Any:
     if reply.error is not None:
         raise rebuilt(reply.error)
     if reply.result is None:
         raise _gone()
-    return msgspec.convert(reply.result, type=COMMANDS[cmd].result)
+    return msgspec.convert(reply.result, type=command.result)
 
 
 def _gone() -> Unreachable:
@@ -112,14 +113,14 @@ def rebuilt(failure: Failure) -> MountsyncError:
 
 
 @asynccontextmanager
-async def open_client(path: Path) -> AsyncIterator[Client]:
+async def open_client(path: Path, commands: Mapping[str, Command] = COMMANDS) -> AsyncIterator[Client]:
     """A connection to the mount that listens at `path`. Raises MountError when none does."""
     try:
         connected = sockets.connect(path)
     except OSError as error:
         raise _cannot_connect(path, error) from error
     async with trio.SocketStream(trio.socket.from_stdlib_socket(connected)) as stream:
-        client = Client(stream)
+        client = Client(stream, commands)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(client.receive)

@@ -212,7 +212,7 @@ class Conflicts(msgspec.Struct, frozen=True, kw_only=True):
 class Command:
     """A command's argument and result types."""
 
-    args: type[_Args]
+    args: type[msgspec.Struct]
     result: type[msgspec.Struct]
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,9 +19,11 @@ from mountsync.control.lines import LineReader
 from mountsync.control.protocol import (
     COMMANDS,
     MAX_LINE,
+    Command,
     Conflicts,
     Controllable,
     Done,
+    Event,
     Evicted,
     Failure,
     FlushArgs,
@@ -43,13 +46,28 @@ _SEND_TIMEOUT_S: Final = 30.0
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What a socket offers: its commands, who carries them out, and where events come from.
+
+    Each handler gets the object that is served and the checked arguments.
+    """
+
+    commands: Mapping[str, Command]
+    handlers: Mapping[str, Callable[[Any, Any], Awaitable[msgspec.Struct]]]
+    events: Callable[[Any, Any], AbstractAsyncContextManager[AsyncIterator[Event]]]
+
+
 async def serve(
-    control: Controllable,
+    control: object,
     path: Path,
+    service: Service | None = None,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answers clients at the socket `path` until cancelled; the socket is there when it has started.
+
+    `control` is a `Controllable`, or whatever the handlers of `service` take.
 
     The caller holds the lock of the folder. Raises OSError when the socket cannot be made.
     """
@@ -57,7 +75,7 @@ async def serve(
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(bound))
         try:
             task_status.started()
-            await trio.serve_listeners(_Greeter(control), [listener])
+            await trio.serve_listeners(_Greeter(control, service or MOUNT_SERVICE), [listener])
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(path)
@@ -66,11 +84,12 @@ async def serve(
 class _Greeter:
     """Lets a client in, and keeps its going away from the others."""
 
-    def __init__(self, control: Controllable) -> None:
+    def __init__(self, control: object, service: Service) -> None:
         self._control = control
+        self._service = service
 
     async def __call__(self, stream: trio.SocketStream) -> None:
-        client = _Client(self._control, stream)
+        client = _Client(self._control, self._service, stream)
         try:
             await client.run()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -80,8 +99,9 @@ class _Greeter:
 class _Client:
     """One connection."""
 
-    def __init__(self, control: Controllable, stream: trio.SocketStream) -> None:
+    def __init__(self, control: object, service: Service, stream: trio.SocketStream) -> None:
         self._control = control
+        self._service = service
         self._stream = stream
         self._sending = trio.Lock()
         self._room = trio.Semaphore(_AT_ONCE)
@@ -116,10 +136,10 @@ class _Client:
         try:
             request = _request(line)
             number = request.id
-            args = _arguments(request)
+            args = _arguments(request, self._service.commands)
             if request.cmd == "subscribe":
-                await nursery.start(self._forward_events)
-            result = await _HANDLERS[request.cmd](self._control, args)
+                await nursery.start(self._forward_events, args)
+            result = await self._service.handlers[request.cmd](self._control, args)
             await self._send(Result(number, result))
         except MountsyncError as error:
             await self._refuse(number, error)
@@ -131,8 +151,8 @@ class _Client:
         finally:
             self._room.release()
 
-    async def _forward_events(self, task_status: trio.TaskStatus[None]) -> None:
-        async with self._control.subscribe() as events:
+    async def _forward_events(self, args: object, task_status: trio.TaskStatus[None]) -> None:
+        async with self._service.events(self._control, args) as events:
             task_status.started()
             async for event in events:
                 await self._send(Notice(event))
@@ -158,11 +178,11 @@ def _request(line: bytes) -> Request:
         raise UsageError(f"not a request: {error}") from error
 
 
-def _arguments(request: Request) -> Any:
+def _arguments(request: Request, commands: Mapping[str, Command]) -> Any:
     """The checked arguments. Raises UsageError that says what is wrong."""
-    command = COMMANDS.get(request.cmd)
+    command = commands.get(request.cmd)
     if command is None:
-        known = ", ".join(sorted(COMMANDS))
+        known = ", ".join(sorted(commands))
         raise UsageError(f"there is no command {request.cmd!r}", hint=f"known: {known}")
     try:
         return msgspec.convert(request.args, type=command.args)
@@ -232,3 +252,11 @@ _HANDLERS: Final[dict[str, Callable[[Controllable, Any], Awaitable[msgspec.Struc
     "shutdown": _shutdown,
     "subscribe": _subscribed,
 }
+
+
+def _events(control: Controllable, _: object) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+    return control.subscribe()
+
+
+MOUNT_SERVICE: Final = Service(COMMANDS, _HANDLERS, _events)
+"""What the socket of a mount offers."""

@@ -32,6 +32,8 @@ class Report:
     """Both sides were never synced before: what they hold was put together."""
     unknown: str | None = None
     """Why nothing was concluded from the last sync; what both sides hold was put together."""
+    whole: bool = False
+    """Both sides were listed; else only some paths were looked at."""
     halt: Halt | None = None
     done: list[Done] = field(default_factory=list)
     conflicts: tuple[Conflict, ...] = ()

@@ -28,7 +28,7 @@ from mountsync.model.base import Agreed
 from mountsync.model.entry import Digest, Entry, Kind
 from mountsync.model.plan import Conflict, ConflictPolicy, Plan, Side
 from mountsync.model.status import SessionState
-from mountsync.paths import RelPath, is_within
+from mountsync.paths import ROOT, RelPath, is_ours, is_within
 from mountsync.reconcile import Direction, Halt, too_many_deletes
 from mountsync.state.pairs import PairState, Rows
 from mountsync.storage.api import Enforcement, Source, Storage, SupportsAttempts
@@ -85,8 +85,11 @@ class PairRun:
         overrides: Mapping[RelPath, ConflictPolicy] | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
         copies_in_kernel: bool = False,
+        only: frozenset[RelPath] | None = None,
     ) -> None:
         """`overrides` are policies that a person chose for single paths. Raises UsageError.
+
+        `only` are paths that may have changed: the others are not looked at, if the base can be trusted.
 
         With `copies_in_kernel` the body of a local file is handed on as a descriptor.
         """
@@ -114,6 +117,7 @@ class PairRun:
             self._sides[side].across = self._sides[side.other].stat
         self._settings = settings_of(options, self._sides, self._began_ns, overrides or {})
         self._report = Report(dry_run=dry_run)
+        self._only = only
         self._rows: Rows = {}
         self._base_size = 0
         self._untrusted = False
@@ -139,7 +143,7 @@ class PairRun:
         """
         began = time.monotonic()
         await self._load()
-        if not self._dry_run:
+        if not self._dry_run and self._only is None:
             await self._clean_up()
         await self._work()
         if not self._dry_run:
@@ -189,13 +193,14 @@ class PairRun:
     # Rounds
 
     async def _work(self) -> None:
-        surprised: set[RelPath] = set()
+        surprised = set(self._hints())
         for number in range(_ROUNDS):
-            whole = number == 0 or len(surprised) > _MANY or any(map(folds, self._sides.values()))
+            whole = not 0 < len(surprised) <= _MANY or any(map(folds, self._sides.values()))
+            self._report.whole |= whole
             sights = {side: Sight(side) for side in Side}
             await self._look(sights, None if whole else surprised)
             scope = self._scope(sights, None if whole else surprised)
-            if number == 0:
+            if number == 0 and whole:
                 self._report.entries = {side: sights[side].count for side in Side}
                 if self._halts(self._emptied(sights)):
                     return
@@ -212,6 +217,12 @@ class PairRun:
             if not surprised:
                 return
             await self._breathe(surprised)
+
+    def _hints(self) -> Iterable[RelPath]:
+        """Where to look first; nowhere in particular when the base says too little of the rest."""
+        if self._only is None or self._untrusted or not self._rows or not self._two_way:
+            return ()
+        return (path for path in self._only if not is_ours(path)) if ROOT not in self._only else ()
 
     async def _look(self, sights: Mapping[Side, Sight], paths: set[RelPath] | None) -> None:
         self._progress.phase = "listing"

@@ -45,6 +45,9 @@ class OneShot:
     dry_run: bool = False
     progress: Progress = field(default_factory=Progress)
     overrides: Mapping[RelPath, ConflictPolicy] = field(default_factory=dict)
+    """Policies that a person chose for single paths."""
+    only: frozenset[RelPath] | None = None
+    """Paths that may have changed since the last run; None: look at everything."""
 
 
 @runtime_checkable
@@ -88,6 +91,7 @@ class EngineSyncer:
             progress=request.progress,
             overrides=request.overrides,
             copies_in_kernel=self.copies_in_kernel,
+            only=request.only,
         )
         return await run.run()
 

@@ -1,0 +1,390 @@
+"""A pair that is kept in sync: runs when something changed, when it is time, and when it is told to."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Literal, Protocol
+
+import trio
+
+from mountsync.engine.bell import Bell
+from mountsync.engine.pair.opening import opened_state, refuse_overlap
+from mountsync.engine.pair.options import PairOptions
+from mountsync.engine.pair.report import Report
+from mountsync.engine.pair.run import Progress
+from mountsync.engine.pair.syncers import OneShot, find_syncer
+from mountsync.engine.pair.watching import SideWatch
+from mountsync.engine.settle import wait_before_retry
+from mountsync.engine.transfers import Transfers
+from mountsync.errors import Halted, MountsyncError, NotFound, Unreachable
+from mountsync.model.entry import Entry
+from mountsync.model.plan import Conflict, ConflictPolicy, Side
+from mountsync.model.status import (
+    ConflictStatus,
+    CycleStatus,
+    ProblemStatus,
+    SessionState,
+    Status,
+)
+from mountsync.paths import ROOT, RelPath
+from mountsync.reconcile import Direction
+from mountsync.storage.api import Storage
+
+_KEEP: Final = {"local": ConflictPolicy.A, "remote": ConflictPolicy.B, "both": ConflictPolicy.KEEP_BOTH}
+_LONGEST_GATHER: Final = 10
+"""How many times the write delay a change waits, at most, for the others to come to rest."""
+_MANY_HINTS: Final = 500
+_FAILED_WAIT_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSettings:
+    """One job. Times in seconds."""
+
+    name: str
+    a: str
+    b: str
+    options: PairOptions
+    pair_id: str
+    state_dir: Path
+    interval: float = 60.0
+    """The longest time between two whole looks where a side cannot watch, or its watcher died."""
+    rescan: float = 3600.0
+    """The same where both sides watch: watchers miss things."""
+    write_delay: float = 1.0
+    """How long a change rests before it is taken."""
+
+
+class Listener(Protocol):
+    """Hears what happens in a job."""
+
+    def state(self, state: str, reason: str | None) -> None:
+        """The job entered a state."""
+        ...
+
+    def conflict(self, conflict: ConflictStatus) -> None:
+        """A conflict was found."""
+        ...
+
+    def problem(self, problem: ProblemStatus) -> None:
+        """A path failed."""
+        ...
+
+    def cycle(self, done: CycleStatus) -> None:
+        """A run ended."""
+        ...
+
+
+class Job:
+    """One job; `run` works until it is cancelled, everything else steers it or tells of it."""
+
+    def __init__(
+        self, settings: JobSettings, opener: Callable[[str], Awaitable[Storage]], listener: Listener
+    ) -> None:
+        """`opener` opens a remote spec."""
+        self.settings = settings
+        self._opener = opener
+        self._listener = listener
+        self._bell = Bell()
+        self._hints: set[RelPath] = {ROOT}
+        self._overrides: dict[RelPath, ConflictPolicy] = {}
+        self._confirmed = False
+        self.paused = False
+        self._asked = 0
+        self._answered = 0
+        self._changed = trio.Event()
+        self._running: trio.CancelScope | None = None
+        self._state = SessionState.STARTING
+        self._reason: str | None = None
+        self._report: Report | None = None
+        self._last: CycleStatus | None = None
+        self._conflicts: dict[RelPath, ConflictStatus] = {}
+        self._problems: dict[RelPath, ProblemStatus] = {}
+        self._entries = 0
+        self._failures = 0
+        self._progress = Progress()
+        self._watches: list[SideWatch] = []
+        self._due_at = 0.0
+
+    # Work
+
+    async def run(self) -> None:
+        """Keeps the pair in sync. A failure is told and tried again; none ends the job."""
+        while True:
+            try:
+                await self._open_and_work()
+            except MountsyncError as error:
+                await self._failed(error)
+
+    async def _failed(self, error: MountsyncError) -> None:
+        offline = isinstance(error, Unreachable)
+        self._enter(SessionState.OFFLINE if offline else SessionState.FAILED, str(error))
+        self._failures += 1
+        self._answer()
+        wait = wait_before_retry(self._failures, transient=True) if offline else _FAILED_WAIT_S
+        await self._bell.wait_at_most(wait)
+        self._hints.add(ROOT)
+
+    async def _open_and_work(self) -> None:
+        async with AsyncExitStack() as stack:
+            a, b = [await self._open(spec, stack) for spec in (self.settings.a, self.settings.b)]
+            refuse_overlap(a, b)
+            self._watches = [SideWatch(a, "A", self._hint), SideWatch(b, "B", self._hint)]
+            failure: list[MountsyncError] = []
+            async with trio.open_nursery() as nursery:
+                for watch in self._watches:
+                    nursery.start_soon(watch.run)
+                try:
+                    await self._work(a, b)
+                except MountsyncError as error:
+                    failure.append(error)
+                nursery.cancel_scope.cancel()
+            if failure:
+                raise failure[0]
+
+    async def _open(self, spec: str, stack: AsyncExitStack) -> Storage:
+        storage = await self._opener(spec)
+        stack.push_async_callback(_close, storage)
+        return storage
+
+    async def _work(self, a: Storage, b: Storage) -> None:
+        while True:
+            await self._wait_until_due()
+            asked, hints, self._hints = self._asked, self._hints, set()
+            whole = ROOT in hints or len(hints) > _MANY_HINTS or asked > self._answered
+            try:
+                with trio.CancelScope() as self._running:
+                    await self._run_once(a, b, None if whole else frozenset(hints))
+                if self._running.cancelled_caught:
+                    self._hints |= hints | {ROOT}
+                    continue
+            except BaseException:
+                self._hints |= hints
+                raise
+            finally:
+                self._running = None
+            self._answer(asked)
+
+    async def _run_once(self, a: Storage, b: Storage, only: frozenset[RelPath] | None) -> None:
+        settings = self.settings
+        options = replace(settings.options, confirmed=self._confirmed)
+        self._progress = Progress(transfers=Transfers.limited(options.bandwidth))
+        self._enter(SessionState.SCANNING if only is None else SessionState.APPLYING, None)
+        one_way = options.direction is not Direction.BOTH
+        syncer = find_syncer(a.info.type, b.info.type, one_shot=True, unidirectional=one_way)
+        with opened_state(settings.state_dir, dry_run=False) as state:
+            request = OneShot(
+                a, b, options, state, settings.pair_id, progress=self._progress,
+                overrides=dict(self._overrides), only=only,
+            )  # fmt: skip
+            report = await syncer.one_shot(request)
+        self._confirmed = False
+        self._failures = 0
+        self._note(report, only)
+
+    # Waiting
+
+    async def _wait_until_due(self) -> None:
+        while True:
+            if self._may_work() and (self._hints or self._asked > self._answered or self._is_time()):
+                await self._gather()
+                return
+            await self._bell.wait_at_most(
+                max(0.0, self._due_at - trio.current_time()) if self._may_work() else 1e9
+            )
+
+    def _is_time(self) -> bool:
+        due = trio.current_time() >= self._due_at
+        if due:
+            self._hints.add(ROOT)
+        return due
+
+    def _may_work(self) -> bool:
+        return not self.paused and (not self._state.halted or self._confirmed)
+
+    async def _gather(self) -> None:
+        """Waits until changes come to rest, unless somebody waits for the run."""
+        for _ in range(_LONGEST_GATHER):
+            if ROOT in self._hints or self._asked > self._answered:
+                return
+            before = len(self._hints)
+            await self._bell.wait_at_most(self.settings.write_delay)
+            if len(self._hints) == before:
+                return
+
+    def _hint(self, path: RelPath) -> None:
+        if path not in self._hints:
+            self._hints.add(path)
+            self._bell.ring()
+
+    def _note_due(self, *, retry: bool) -> None:
+        unwatched = any(not watch.can_watch or watch.trouble for watch in self._watches)
+        wait = self.settings.interval if unwatched else self.settings.rescan
+        if retry:
+            self._failures += 1
+            wait = min(wait, wait_before_retry(self._failures, transient=True))
+        self._due_at = trio.current_time() + wait
+
+    # What a run found
+
+    def _note(self, report: Report, only: Iterable[RelPath] | None) -> None:
+        before = dict(self._conflicts)
+        if only is None:
+            self._conflicts.clear()
+            self._problems.clear()
+            self._entries = max(report.entries.values())
+        for path in only or ():
+            self._conflicts.pop(path, None)
+            self._problems.pop(path, None)
+        transient = any(problem.transient for problem in report.problems.values())
+        self._note_due(retry=transient)
+        for conflict in report.conflicts:
+            self._conflicts[conflict.path] = _conflict(conflict)
+        for path, problem in report.problems.items():
+            retry_at = time.time() + self._due_at - trio.current_time()
+            self._problems[path] = ProblemStatus(
+                path=path, reason=problem.reason, error=problem.error, retry_at=retry_at
+            )
+        for path in list(self._overrides):
+            if path not in self._conflicts:
+                del self._overrides[path]
+        self._tell(report, before)
+
+    def _tell(self, report: Report, before: dict[RelPath, ConflictStatus]) -> None:
+        self._report = report
+        done = {side: sum(each.side is side for each in report.done) for side in Side}
+        self._last = CycleStatus(
+            finished_at=time.time(),
+            to_local=done[Side.A],
+            to_remote=done[Side.B],
+            problems=len(self._problems),
+            conflicts=len(self._conflicts),
+        )
+        for path, conflict in self._conflicts.items():
+            if before.get(path) != conflict:
+                self._listener.conflict(conflict)
+        for path in report.problems:
+            self._listener.problem(self._problems[path])
+        self._listener.cycle(self._last)
+        if report.halt is not None:
+            self._enter(report.halt.state, report.halt.reason)
+        elif any(problem.transient for problem in report.problems.values()):
+            self._enter(SessionState.WAITING_TO_RETRY, None)
+        else:
+            self._enter(SessionState.SETTLED, None)
+
+    def _enter(self, state: SessionState, reason: str | None) -> None:
+        self._state, self._reason = state, reason
+        self._listener.state(state.value, reason)
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    def _answer(self, asked: int | None = None) -> None:
+        """Whoever asked for a run until now has had one."""
+        self._answered = max(self._answered, self._asked if asked is None else asked)
+        self._wake()
+
+    # Steering
+
+    async def status(self) -> Status:
+        """All there is to show, from memory."""
+        await trio.lowlevel.checkpoint()
+        settings, progress = self.settings, self._progress
+        arrow = "<->" if settings.options.direction is Direction.BOTH else "->"
+        busy = self._running is not None
+        return Status(
+            name=settings.name,
+            remote=f"{settings.name}: {settings.a} {arrow} {settings.b}",
+            mountpoint=None,
+            pid=os.getpid(),
+            state=(SessionState.PAUSED if self.paused else self._state).value,
+            reason="paused by request" if self.paused else self._said(),
+            pending=max(0, progress.to_do - progress.done) if busy else len(self._hints - {ROOT}),
+            pending_bytes=sum(each.size - each.done for each in progress.transfers.snapshot()) if busy else 0,
+            transfers=progress.transfers.snapshot(),
+            conflicts=list(self._conflicts.values()),
+            problems=list(self._problems.values()),
+            cache=None,
+            last_cycle=self._last,
+            entries=self._entries,
+        )
+
+    def _said(self) -> str | None:
+        """The reason of the state, and who does not watch."""
+        said = [self._reason] if self._reason else []
+        troubles = [watch.trouble for watch in self._watches if watch.trouble is not None]
+        said += [f"{trouble}; looking every {self.settings.interval:g} s" for trouble in troubles]
+        return "; ".join(said) or None
+
+    async def flush(self, *, timeout: float | None) -> Status:
+        """A whole run now; returns when it is over, or after `timeout` seconds."""
+        if self._state.halted:
+            raise Halted(
+                self._reason or "a safety stop", hint=f"mountsync resume {self.settings.name} --confirm"
+            )
+        self._asked += 1
+        wanted = self._asked
+        self._bell.ring()
+        with trio.move_on_after(float("inf") if timeout is None else timeout):
+            while self._answered < wanted and not self.paused:
+                await self._changed.wait()
+        return await self.status()
+
+    async def pause(self) -> None:
+        """No transfers from now on; what was done of a run that is under way is kept."""
+        self.paused = True
+        if self._running is not None:
+            self._running.cancel()
+        self._enter(self._state, self._reason)
+        await trio.lowlevel.checkpoint()
+
+    async def resume(self, *, confirm: bool) -> Status:
+        """Goes on. Raises Halted while a safety stop stands and `confirm` is false."""
+        if self._state.halted and not confirm:
+            raise Halted(self._reason or "a safety stop", hint="look at both sides, then say --confirm")
+        self._confirmed = self._state.halted
+        self.paused = False
+        self._hints.add(ROOT)
+        self._bell.ring()
+        return await self.status()
+
+    async def conflicts(self) -> list[ConflictStatus]:
+        """What waits for a hand."""
+        await trio.lowlevel.checkpoint()
+        return list(self._conflicts.values())
+
+    async def resolve(self, path: str, *, keep: Literal["local", "remote", "both"]) -> None:
+        """Settles one conflict: `local` is side A, `remote` side B. Raises NotFound when there is none."""
+        place = RelPath(path)
+        if place not in self._conflicts:
+            raise NotFound("there is no conflict", path=path, hint="see `mountsync conflicts`")
+        self._overrides[place] = _KEEP[keep]
+        await self.flush(timeout=None)
+
+
+async def _close(storage: Storage) -> None:
+    with trio.CancelScope(shield=True):
+        await storage.aclose()
+
+
+def _conflict(conflict: Conflict) -> ConflictStatus:
+    def facts(entry: Entry | None) -> tuple[int | None, int | None]:
+        return (None, None) if entry is None else (entry.size, entry.mtime_ns)
+
+    (a_size, a_time), (b_size, b_time) = facts(conflict.a), facts(conflict.b)
+    return ConflictStatus(
+        path=conflict.path,
+        reason=conflict.reason,
+        local_size=a_size,
+        local_mtime_ns=a_time,
+        remote_size=b_size,
+        remote_mtime_ns=b_time,
+    )
