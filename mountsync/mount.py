@@ -110,15 +110,26 @@ async def main(settings: MountSettings) -> None:
 
 
 async def _with_state(settings: MountSettings, database: Database) -> None:
-    opener = partial(_open_remote, settings)
+    opener = partial(_open_checked, settings, database)
     storage, late = await _open_or_away(settings, database, opener)
-    _check_identity(settings, database, storage)
     mount = _Mount(settings, database, StorageReplica(storage, excluded=_exclusion(settings)))
     try:
         await mount.run(opener if late else None)
     finally:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + _LAST_WORDS_S):
             await mount.remote.storage.aclose()
+
+
+async def _open_checked(settings: MountSettings, database: Database) -> Storage:
+    """The remote, which must be the one that the state belongs to. Raises StateError."""
+    storage = await _open_remote(settings)
+    try:
+        _check_identity(settings, database, storage)
+    except BaseException:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + _LAST_WORDS_S):
+            await storage.aclose()
+        raise
+    return storage
 
 
 async def _open_remote(settings: MountSettings) -> Storage:

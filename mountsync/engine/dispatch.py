@@ -48,6 +48,10 @@ class Delays:
     restless_ns: int = _RESTLESS_NS
 
 
+def _nobody(_count: int) -> None:
+    """Nobody set a limit."""
+
+
 class _Free:
     """Which nodes no running cycle stands in the way of, at one moment."""
 
@@ -95,7 +99,10 @@ class Dispatcher:
         *,
         delays: Delays,
         transfers: int,
+        max_delete: int | None = None,
+        refuse_deletes: Callable[[int], None] = _nobody,
     ) -> None:
+        """`refuse_deletes` hears of it when more than `max_delete` entries were deleted here at once."""
         self._volume = volume
         self._cycles = cycles
         self._ledger = ledger
@@ -110,6 +117,10 @@ class Dispatcher:
         self._suspects: set[NodeId] = set()
         """Nodes that were in a cycle that one of them kept from doing anything: each is tried alone."""
         self._wakes_ns = _NEVER_NS
+        self._max_delete = max_delete
+        self._refuse_deletes = refuse_deletes
+        self._allowed = 0
+        """Deletes up to this version of the journal were confirmed."""
         self.hurried = 0
         """How many people wait: then what changed is due at once."""
         volume.journal.on_note = self._noted
@@ -129,8 +140,21 @@ class Dispatcher:
         """Starts cycles as rows become due; for ever."""
         while True:
             await self._condition.until(lambda: self._condition.may_work)
-            self._start_due()
-            await self._wait()
+            if not self._deletes_too_much():
+                self._start_due()
+                await self._wait()
+
+    def _deletes_too_much(self) -> bool:
+        if self._max_delete is None:
+            return False
+        count = self._volume.journal.deletes(self._allowed)
+        if count > self._max_delete:
+            self._refuse_deletes(count)
+        return count > self._max_delete
+
+    def allow_deletes(self) -> None:
+        """A person said that what was deleted here until now is meant."""
+        self._allowed = self._volume.journal.newest
 
     async def _wait(self) -> None:
         due = self._volume.journal.next_due_ns(self._delay_ns, self._delays.restless_ns)

@@ -11,7 +11,7 @@ from mountsync.engine.scope import agreed_entry
 from mountsync.model.base import Agreed
 from mountsync.model.entry import Digest, Entry, Kind
 from mountsync.model.side import Side
-from mountsync.paths import RelPath, from_bytes, join
+from mountsync.paths import RelPath, ancestors, from_bytes, join, relocate
 from mountsync.reconcile import Evidence, infer_moves
 from mountsync.state.base import Base, BaseRow
 
@@ -80,9 +80,26 @@ def _appeared(look: Look, resolve: Callable[[RelPath], BaseRow | None]) -> dict[
     return {**new, **look.below_new}
 
 
-def count_deleted(look: Look, base: Base, resolve: Callable[[RelPath], BaseRow | None]) -> int:
-    """How many entries of the base are gone from the remote, whatever is below a directory counted."""
-    return sum(1 for _ in _vanished(look, base, resolve))
+def count_deleted(
+    look: Look,
+    base: Base,
+    resolve: Callable[[RelPath], BaseRow | None],
+    moves: Iterable[tuple[RelPath, RelPath]],
+) -> int:
+    """How many entries of the base are gone from the remote for good.
+
+    Whatever was below a vanished directory counts, what is found again where it was renamed to does not.
+    """
+    table = dict(moves)
+    appeared = _appeared(look, resolve)
+    return sum(_place_after(path, table) not in appeared for path, _ in _vanished(look, base, resolve))
+
+
+def _place_after(path: RelPath, table: dict[RelPath, RelPath]) -> RelPath:
+    for above in (path, *ancestors(path)):
+        if above in table:
+            return relocate(path, above, table[above])
+    return path
 
 
 def without(look: Look, moves: Iterable[tuple[RelPath, RelPath]]) -> set[RelPath]:

@@ -235,6 +235,10 @@ class Session:
             SessionState.HALTED_EMPTIED, f"the remote is empty now but held {count} entries at the last look"
         )
 
+    def refuse_deletes_here(self, count: int) -> None:
+        """More was deleted in the mount than the user allowed for one cycle."""
+        self._halt(SessionState.HALTED_DELETES, f"{count} entries were deleted here, more than --max-delete")
+
     def _halt(self, state: SessionState, reason: str) -> None:
         _log.error("halted", reason=reason)
         self.condition.halted = (state, reason)
@@ -286,7 +290,7 @@ class Session:
         if not look.changed:
             return
         moves = remote_moves(look, self._base, self._row, stable_tokens=self._remote.info.stable_tokens)
-        self._refuse_mass_delete(count_deleted(look, self._base, self._row) - len(moves))
+        self._refuse_mass_delete(count_deleted(look, self._base, self._row, moves))
         explained = without(look, moves)
         while moves:
             unfollowed = await self._apply({path: look.changed[path] for path in explained}, moves)

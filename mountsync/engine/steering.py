@@ -227,6 +227,7 @@ class Steering:
                 raise Halted(condition.halted[1], hint="run `mountsync resume --confirm` if that is right")
             condition.halted = None
             self.session.confirmed = True
+            self.session.dispatcher.allow_deletes()
         condition.paused = False
         condition.changed()
         self._journal.hurry()

@@ -155,6 +155,25 @@ class Journal:
         )
         return found is not None
 
+    @property
+    def newest(self) -> int:
+        """The version of the last change."""
+        return self._version
+
+    def deletes(self, after_version: int) -> int:
+        """How many agreed files and links have no name here any more, counting changes after a version.
+
+        What was replaced by something else under its name does not count, nor do directories.
+        """
+        found = self._db.value(
+            "SELECT count(*) FROM journal j JOIN base b ON b.node = j.node WHERE j.version > ?"
+            " AND b.kind <> 1"
+            " AND NOT EXISTS (SELECT 1 FROM dentry d WHERE d.node = b.node)"
+            " AND NOT EXISTS (SELECT 1 FROM dentry d WHERE d.parent = b.parent AND d.name = b.name)",
+            (after_version,),
+        )
+        return int(found)
+
     def hurry(self) -> None:
         """Lets every waiting row be tried at once: the remote is back, or a person asked. Commits."""
         with self._db.transaction:
