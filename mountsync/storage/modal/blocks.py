@@ -26,6 +26,7 @@ T = TypeVar("T")
 SMALL: Final = 1 << 16
 """Bodies up to this size in bytes are hashed and sent without a thread or a stream."""
 _LARGE: Final = 1 << 20
+_PIECE: Final = 1 << 20
 _HEADERS: Final = {"Accept-Encoding": "identity"}
 
 
@@ -81,10 +82,10 @@ class BlockCourier:
 
         return await self._persist(attempt, len(data))
 
-    async def fetch(self, url: str, length: int) -> bytes:
-        """Downloads a slice of exactly `length` bytes."""
+    async def fetch(self, url: str, length: int) -> tuple[bytes, ...]:
+        """Downloads a slice of exactly `length` bytes, in pieces of a MiB or so."""
 
-        async def attempt() -> bytes:
+        async def attempt() -> tuple[bytes, ...]:
             async with self._open().get(url, headers=_HEADERS) as answer:
                 _accept(answer.status)
                 body = await _body(answer, length)
@@ -125,30 +126,47 @@ def _accept(status: int) -> None:
         raise UrlRefused(f"Modal's block store answered {status}")
 
 
-async def _body(answer: aiohttp.ClientResponse, length: int) -> bytes:
-    """The body, as far as one byte more than was asked for."""
-    pieces, total = [], 0
+async def _body(answer: aiohttp.ClientResponse, length: int) -> tuple[bytes, ...]:
+    """The body, as far as a little more than was asked for.
+
+    It stays in pieces: one allocation of a whole block costs more than the rest of the download.
+    """
+    pieces: list[bytes] = []
+    group: list[bytes] = []
+    total = held = 0
     async for piece in answer.content.iter_any():
-        pieces.append(piece)
+        group.append(piece)
         total += len(piece)
+        held += len(piece)
+        if held >= _PIECE or total > length:
+            pieces.append(b"".join(group))
+            group, held = [], 0
         if total > length:
             break
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    if group:
+        pieces.append(group[0] if len(group) == 1 else b"".join(group))
+    return tuple(pieces)
 
 
-async def _verify(body: bytes, length: int, header: str | None) -> None:
-    if len(body) != length:
-        much = "more" if len(body) > length else "only"
-        raise _TryAgain(Corrupt(f"{much} {len(body)} bytes of a block came where {length} were asked for"))
+async def _verify(body: tuple[bytes, ...], length: int, header: str | None) -> None:
+    size = sum(map(len, body))
+    if size != length:
+        much = "more" if size > length else "only"
+        raise _TryAgain(Corrupt(f"{much} {size} bytes of a block came where {length} were asked for"))
     wanted = _digest_of(header)
-    if wanted is not None and await _sha256(body) != wanted:
+    if wanted is not None and await _sha256(body, size) != wanted:
         raise _TryAgain(Corrupt("the bytes of a block do not fit their digest"))
 
 
-async def _sha256(body: bytes) -> bytes:
-    if len(body) <= SMALL:
-        return hashlib.sha256(body).digest()
-    return await asyncio.to_thread(lambda: hashlib.sha256(body).digest())
+async def _sha256(body: tuple[bytes, ...], size: int) -> bytes:
+    return _hash(body) if size <= SMALL else await asyncio.to_thread(_hash, body)
+
+
+def _hash(body: tuple[bytes, ...]) -> bytes:
+    digest = hashlib.sha256()
+    for piece in body:
+        digest.update(piece)
+    return digest.digest()
 
 
 def _digest_of(header: str | None) -> bytes | None:

@@ -47,7 +47,7 @@ class Slots:
 
 
 class RangeReader:
-    """Iterates over the bytes of a range, in slices of a block at most. Call `start`, then `close`."""
+    """Iterates over the bytes of a range, in pieces. Call `start`, then `close`."""
 
     def __init__(
         self,
@@ -72,7 +72,9 @@ class RangeReader:
         """As far as transfers are started."""
         self._end = offset + length if length is not None else None
         self._urls: deque[str] = deque()
-        self._flight: deque[tuple[Pending[bytes], int]] = deque()
+        self._flight: deque[tuple[Pending[tuple[bytes, ...]], int]] = deque()
+        self._pieces: deque[bytes] = deque()
+        """Of the slice that is being given out."""
         self._pinned: tuple[int, int] | None = None
         self._refusals = 0
 
@@ -116,6 +118,12 @@ class RangeReader:
         return self
 
     async def __anext__(self) -> bytes:
+        if not self._pieces:
+            self._pieces.extend(await self._slice())
+        return self._pieces.popleft()
+
+    async def _slice(self) -> tuple[bytes, ...]:
+        """The next slice, verified. Raises StopAsyncIteration at the end."""
         while self._end is None or self._next < self._end:
             try:
                 await self._fill()
@@ -127,7 +135,7 @@ class RangeReader:
                 self.close()
         raise StopAsyncIteration
 
-    async def _take(self) -> bytes:
+    async def _take(self) -> tuple[bytes, ...]:
         pending, length = self._flight[0]
         data = await pending.wait()
         self._flight.popleft()

@@ -6,6 +6,7 @@ The note is a file in the storage's state folder. What an interrupted rename lef
 
 from __future__ import annotations
 
+import hashlib
 import os
 import uuid
 from pathlib import Path
@@ -214,15 +215,15 @@ def _inherit(book: Book, source: NativeEntry, target: NativeEntry) -> None:
 
 async def _equal(book: Book, one: str, other: str) -> bool:
     """Whether two files of one size hold the same bytes. Reads both: this is worth certainty."""
-    volume = book.volume
     try:
-        async with (
-            volume.reading(one, lambda: volume.file(one)) as ours,
-            volume.reading(other, lambda: volume.file(other)) as theirs,
-        ):
-            async for piece in ours:
-                if piece != await anext(theirs):
-                    return False
+        return await _digest(book, one) == await _digest(book, other)
     except (NotFound, Stale, Corrupt):
         return False
-    return True
+
+
+async def _digest(book: Book, path: str) -> bytes:
+    hashed = hashlib.sha256()
+    async with book.volume.reading(path, lambda: book.volume.file(path)) as reader:
+        async for piece in reader:
+            await trio.to_thread.run_sync(hashed.update, piece)
+    return hashed.digest()

@@ -120,7 +120,7 @@ class ModalRpc:
     async def send_block(self, url: str, data: bytes) -> bytes:
         return await self._thread.run(lambda: self._blocks.send(url, data))
 
-    def fetch_block(self, url: str, length: int) -> Started[bytes]:
+    def fetch_block(self, url: str, length: int) -> Started[tuple[bytes, ...]]:
         return self._thread.start(lambda: self._blocks.fetch(url, length))
 
     async def aclose(self) -> None:

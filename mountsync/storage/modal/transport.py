@@ -124,8 +124,8 @@ class Transport(Protocol):
         """Uploads a block and returns its receipt. UrlRefused: ask for a new URL."""
         ...
 
-    def fetch_block(self, url: str, length: int) -> Pending[bytes]:
-        """Starts a download of exactly `length` bytes. Corrupt when they do not come; UrlRefused."""
+    def fetch_block(self, url: str, length: int) -> Pending[tuple[bytes, ...]]:
+        """Starts a download of exactly `length` bytes, in pieces. Corrupt when they do not come."""
         ...
 
     async def aclose(self) -> None:

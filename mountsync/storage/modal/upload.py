@@ -189,10 +189,15 @@ class Uploader:
 
 async def _holds(volume: Volume, path: str, hashed: Hashed) -> bool:
     """Whether the file at `path` has this very content. Reads it: an answer was lost, so it must be seen."""
-    found = []
+    found, held = [], b""
     async with volume.reading(path, lambda: volume.file(path)) as reader:
-        async for block in reader:
-            found.append(await digest_of(block))  # noqa: PERF401 - hashed while the next one comes
+        async for piece in reader:
+            held += piece
+            if len(held) >= BLOCK:
+                found.append(await digest_of(held[:BLOCK]))
+                held = held[BLOCK:]
+    if held:
+        found.append(await digest_of(held))
     return tuple(found) == hashed.blocks
 
 
