@@ -31,6 +31,8 @@ class Mounts(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 1
     mounts: list[Status]
     silent: list[Silent] = []
+    jobs: list[Status] = []
+    """Jobs of the daemon."""
 
 
 class ListedEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from mountsync.cli.jobs import ask_daemon, is_job
 from mountsync.cli.output import counted, emit_json
 from mountsync.cli.running import chosen_mount
 from mountsync.control.client import ask_sync
@@ -16,7 +17,7 @@ from mountsync.errors import printable
 from mountsync.formats.sizes import human_size
 from mountsync.model.status import ConflictStatus, Status
 
-_target = click.argument("target", metavar="[MOUNTPOINT]", required=False)
+_target = click.argument("target", metavar="[MOUNTPOINT or JOB]", required=False)
 _path = click.argument("path", metavar="PATH")
 
 
@@ -33,14 +34,21 @@ def conflicts(*, target: str | None, as_json: bool) -> int:
 
     Exit code 1 when there are any.
     """
-    record = chosen_mount(target)
-    found: Conflicts = ask_sync(Path(record.socket), "conflicts")
+    found, root = _conflicts_of(target)
     if as_json:
         emit_json(found)
     else:
         for each in found.conflicts:
-            click.echo(f"{printable(str(Path(record.mountpoint, each.path)))}: {_sides(each)}")
+            click.echo(f"{printable(str(Path(root, each.path)))}: {_sides(each)}")
     return 1 if found.conflicts else 0
+
+
+def _conflicts_of(target: str | None) -> tuple[Conflicts, str]:
+    """The conflicts of a mount or job, and what their paths are relative to."""
+    if is_job(target):
+        return ask_daemon("conflicts", job=target), ""
+    record = chosen_mount(target)
+    return ask_sync(Path(record.socket), "conflicts"), record.mountpoint
 
 
 def _sides(conflict: ConflictStatus) -> str:
@@ -57,16 +65,26 @@ def _sides(conflict: ConflictStatus) -> str:
     required=True,
     help="Which content lives on; `both` keeps the other one under a conflict name.",
 )
-def resolve(*, path: str, keep: str) -> None:
-    """Settle the conflict at PATH (inside the mounted folder)."""
-    _tell_at(path, "resolve", keep=keep)
+@click.option("--job", help="The job whose conflict it is; PATH is relative to its sides then.")
+def resolve(*, path: str, keep: str, job: str | None) -> None:
+    """Settle the conflict at PATH: inside the mounted folder, or of a job.
+
+    In a job `local` is side A and `remote` side B.
+    """
+    if job is not None:
+        ask_daemon("resolve", job=job, path=path, keep=keep)
+    else:
+        _tell_at(path, "resolve", keep=keep)
 
 
 @click.command()
 @_target
 def pause(*, target: str | None) -> None:
     """Stop transfers until `mountsync resume`; the folder stays usable."""
-    ask_sync(Path(chosen_mount(target).socket), "pause")
+    if is_job(target):
+        ask_daemon("pause", job=target)
+    else:
+        ask_sync(Path(chosen_mount(target).socket), "pause")
 
 
 @click.command()
@@ -74,7 +92,11 @@ def pause(*, target: str | None) -> None:
 @click.option("--confirm", is_flag=True, help="Clear a safety stop: what was found is right.")
 def resume(*, target: str | None, confirm: bool) -> None:
     """Go on after `mountsync pause`, `--offline` or a safety stop."""
-    found: Status = ask_sync(Path(chosen_mount(target).socket), "resume", confirm=confirm)
+    found: Status
+    if is_job(target):
+        found = ask_daemon("resume", job=target, confirm=confirm)
+    else:
+        found = ask_sync(Path(chosen_mount(target).socket), "resume", confirm=confirm)
     click.echo(f"{found.state}; {counted(found.pending, 'change')} not on the remote yet")
 
 

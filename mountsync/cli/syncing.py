@@ -14,7 +14,7 @@ import trio
 
 from mountsync.cli.forms import Compared, SyncProblem
 from mountsync.cli.output import counted, emit_json, shown
-from mountsync.cli.pair_options import pair_options, patterns_in, sync_flags
+from mountsync.cli.pair_options import sync_flags
 from mountsync.cli.pair_words import intentions, summary, synced_form
 from mountsync.cli.progress import showing
 from mountsync.cli.remotes import (
@@ -29,6 +29,7 @@ from mountsync.cli.voice import say
 from mountsync.engine.pair.comparing import Differences, differences
 from mountsync.engine.pair.opening import opened_state, pair_id, refuse_overlap
 from mountsync.engine.pair.options import PairOptions
+from mountsync.engine.pair.reading import pair_options, patterns_in
 from mountsync.engine.pair.report import Report
 from mountsync.engine.pair.run import Progress
 from mountsync.engine.pair.syncers import OneShot, find_syncer, loadable_syncers

@@ -8,6 +8,7 @@ import click
 import trio
 
 from mountsync.cli.forms import Failed, Mounts, Silent
+from mountsync.cli.jobs import ask_daemon, is_job, jobs_now
 from mountsync.cli.output import emit_json, exit_code_of_status, status_lines
 from mountsync.cli.running import Duration, chosen_mount, status_of, while_showing
 from mountsync.control.client import Client
@@ -17,11 +18,11 @@ from mountsync.model.status import Status
 
 
 @click.command()
-@click.argument("target", metavar="[MOUNTPOINT]", required=False)
+@click.argument("target", metavar="[MOUNTPOINT or JOB]", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (schema: docs/json.schema.json).")
 @click.option("--watch", is_flag=True, help="Keep showing it, until Ctrl-C.")
 def status(*, target: str | None, as_json: bool, watch: bool) -> int:
-    """Show what mounts do: state, what is not replicated, transfers, conflicts, problems.
+    """Show what mounts and jobs do: state, what is not replicated, transfers, conflicts, problems.
 
     Exit code: 1 when conflicts wait, 3 when paths have problems, 5 when a safety stop stands, 4 when a
     mount failed or does not answer.
@@ -32,7 +33,11 @@ def status(*, target: str | None, as_json: bool, watch: bool) -> int:
 
 
 def _show_one(target: str, *, as_json: bool) -> int:
-    found = trio.run(status_of, chosen_mount(target))
+    found: Status
+    if is_job(target):
+        found = ask_daemon("job-state", job=target)
+    else:
+        found = trio.run(status_of, chosen_mount(target))
     if as_json:
         emit_json(found)
     else:
@@ -42,13 +47,16 @@ def _show_one(target: str, *, as_json: bool) -> int:
 
 def _show_all(*, as_json: bool) -> int:
     answers = trio.run(_ask_all)
+    jobs = list(jobs_now())
     if as_json:
         alive = [answer for _, answer in answers if isinstance(answer, Status)]
         silent = [answer for _, answer in answers if isinstance(answer, Silent)]
-        emit_json(Mounts(mounts=alive, silent=silent))
+        emit_json(Mounts(mounts=alive, silent=silent, jobs=jobs))
     else:
-        click.echo("\n".join(_text_of(*answer) for answer in answers) or "nothing is mounted")
-    return max((_code_of(answer) for _, answer in answers), default=0)
+        texts = [_text_of(*answer) for answer in answers] + ["\n".join(status_lines(job)) for job in jobs]
+        click.echo("\n".join(texts) or "nothing is mounted, and no job runs")
+    codes = [_code_of(answer) for _, answer in answers]
+    return max([*codes, *(exit_code_of_status(job, finished=False) for job in jobs)], default=0)
 
 
 def _text_of(record: MountRecord, answer: Status | Silent) -> str:
@@ -109,7 +117,7 @@ async def _text_now(target: str | None) -> str:
 
 
 @click.command()
-@click.argument("target", metavar="[MOUNTPOINT]", required=False)
+@click.argument("target", metavar="[MOUNTPOINT or JOB]", required=False)
 @click.option("--timeout", type=Duration(), help="Give up waiting after TIME; the work goes on.")
 @click.option("--json", "as_json", is_flag=True, help="Print the status afterwards as JSON.")
 def flush(*, target: str | None, timeout: float | None, as_json: bool) -> int:
@@ -123,12 +131,10 @@ def flush(*, target: str | None, timeout: float | None, as_json: bool) -> int:
         found: Status = await client.request("flush", timeout=timeout)
         return found
 
-    record = chosen_mount(target)
-
     async def run() -> Status:
-        return await while_showing(record, work)
+        return await while_showing(chosen_mount(target), work)
 
-    after = trio.run(run)
+    after: Status = ask_daemon("flush", job=target, timeout=timeout) if is_job(target) else trio.run(run)
     code = exit_code_of_status(after, finished=True)
     if as_json:
         emit_json(after)

@@ -8,7 +8,7 @@ generated from this module by `json_schema`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import Enum
@@ -268,10 +268,12 @@ class Notice(msgspec.Struct, frozen=True):
     event: Event
 
 
-def json_schema() -> dict[str, Any]:
+def json_schema(
+    commands: Mapping[str, Command] = COMMANDS, title: str = "mountsync control socket"
+) -> dict[str, Any]:
     """JSON Schema of all requests, results and events, for people and programs in other languages."""
     kinds: list[Any] = [Event]
-    for command in COMMANDS.values():
+    for command in commands.values():
         kinds += [command.args, command.result]
     schemas, components = msgspec.json.schema_components(
         [*dict.fromkeys([*kinds, Failure])], ref_template="#/$defs/{name}"
@@ -279,10 +281,10 @@ def json_schema() -> dict[str, Any]:
     by_kind = dict(zip(dict.fromkeys([*kinds, Failure]), schemas, strict=True))
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "mountsync control socket",
+        "title": title,
         "commands": {
             name: {"args": by_kind[command.args], "result": by_kind[command.result]}
-            for name, command in COMMANDS.items()
+            for name, command in commands.items()
         },
         "event": by_kind[Event],
         "error": by_kind[Failure],

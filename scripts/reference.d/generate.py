@@ -15,6 +15,7 @@ from mountsync.cli import forms
 from mountsync.cli.main import COMMANDS, EXIT_CODES
 from mountsync.cli.remotes import JOB_KEYS
 from mountsync.control import protocol
+from mountsync.control.jobs import JOB_COMMANDS
 from mountsync.formats.sizes import format_size
 from mountsync.settings import MOUNT_OPTIONS
 from mountsync.storage.options import COMMON_OPTIONS, Option, OptionKind
@@ -28,6 +29,10 @@ def pages() -> dict[str, str]:
     return {
         "reference.md": "\n".join(reference()),
         "control.schema.json": json.dumps(protocol.json_schema(), indent=2) + "\n",
+        "daemon.schema.json": json.dumps(
+            protocol.json_schema(JOB_COMMANDS, "mountsync daemon socket"), indent=2
+        )
+        + "\n",
         "json.schema.json": json.dumps(forms.json_schema(), indent=2) + "\n",
     }
 

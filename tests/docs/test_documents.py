@@ -32,7 +32,9 @@ def _generator() -> object:
     return module
 
 
-@pytest.mark.parametrize("name", ["reference.md", "control.schema.json", "json.schema.json"])
+@pytest.mark.parametrize(
+    "name", ["reference.md", "control.schema.json", "daemon.schema.json", "json.schema.json"]
+)
 def test_generated_pages_are_what_the_code_says(name: str) -> None:
     wanted = _generator().pages()[name]  # type: ignore[attr-defined]
     assert (DOCS / name).read_text() == wanted, "run scripts/gen-reference"

@@ -210,12 +210,18 @@ class Job:
     async def _gather(self) -> None:
         """Waits until changes come to rest, unless somebody waits for the run."""
         for _ in range(_LONGEST_GATHER):
-            if ROOT in self._hints or self._asked > self._answered:
-                return
             before = len(self._hints)
-            await self._bell.wait_at_most(self.settings.write_delay)
-            if len(self._hints) == before:
+            if await self._is_wanted_within(self.settings.write_delay) or len(self._hints) == before:
                 return
+
+    async def _is_wanted_within(self, seconds: float) -> bool:
+        """Waits; tells whether somebody asked for a run at once."""
+        end = trio.current_time() + seconds
+        while (left := end - trio.current_time()) > 0:
+            if ROOT in self._hints or self._asked > self._answered:
+                return True
+            await self._bell.wait_at_most(left)
+        return False
 
     def _hint(self, path: RelPath) -> None:
         if path not in self._hints:

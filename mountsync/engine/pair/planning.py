@@ -25,6 +25,7 @@ from mountsync.reconcile import (
     Direction,
     Settings,
     SideRules,
+    Verdict,
     reconcile,
     wanted_digests,
 )
@@ -109,6 +110,8 @@ class Planner:
     ) -> tuple[Plan, dict[Side, SideView]]:
         """The plan for a scope, and what each side holds there. Raises Unreachable."""
         settings = self._around_hidden(sights)
+        if settings.direction is not Direction.BOTH:
+            await self._compare_contents(sights, rows, scope)
         asked: set[tuple[Side, RelPath]] = set()
         for _ in range(_ROUNDS):
             scans, views, base = self._look(sights, rows, scope)
@@ -120,6 +123,20 @@ class Planner:
         plan = reconcile(scans[Side.A], scans[Side.B], base, settings=settings)
         problems = {path: self._unreadable.get(path, problem) for path, problem in plan.problems.items()}
         return self._without_kept(replace(plan, problems=problems), sights), views
+
+    async def _compare_contents(
+        self, sights: Mapping[Side, Sight], rows: Rows, scope: Iterable[RelPath]
+    ) -> None:
+        """Without a base nothing else tells whether two files of one size are equal."""
+        _, views, _ = self._look(sights, rows, scope)
+        verdict = self.settings.comparator.without_fallback().verdict
+        unknown = [
+            path
+            for path in views[Side.A]
+            if path in views[Side.B] and verdict(views[Side.A][path], views[Side.B][path]) is Verdict.UNKNOWN
+        ]
+        if self.settings.comparator.comparison is Comparison.HASH:
+            await self._compute(((side, path) for path in unknown for side in Side), sights, views)
 
     def _around_hidden(self, sights: Mapping[Side, Sight]) -> Settings:
         """Where something invisible lies in directories they are not moved whole: it stays where it is."""
