@@ -97,7 +97,9 @@ class Observer:
             await self._confirm(missing, observation, look)
             self._leave_out_void(look, observation)
             if self._traces.exist:
-                self._traces.forget(observation.holds_for)
+                self._traces.forget(
+                    lambda place: observation.holds_for(place) and self.remote_path(place[0]) is not None
+                )
         return look
 
     def _leave_out_void(self, look: Look, observation: Observation) -> None:

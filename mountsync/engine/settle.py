@@ -21,6 +21,7 @@ from mountsync.model.plan import (
     Move,
     Plan,
     Put,
+    SetAttributes,
     Side,
     path_of,
 )
@@ -238,7 +239,7 @@ class MountRecorder:
         if place is None:
             return None
         match action:
-            case Put() | MakeDirectory() | MakeSymlink():
+            case Put() | MakeDirectory() | MakeSymlink() | SetAttributes():
                 known = self._scope.known.get(action.origin if isinstance(action, Put) else action.path)
                 if known is None:
                     return None

@@ -43,8 +43,8 @@ class Traces:
     def recognise(self, place: Place, entry: Entry) -> Attempt | None:
         """Records `entry` as agreed at `place` when it is our own and the local side has moved on since.
 
-        Where the local side is still what was sent, nothing is taken on trust: the cycle that looks at
-        both compares their contents. Call it for what no cycle works on.
+        Where a file is still what was sent, nothing is taken on trust: the cycle that looks at both sides
+        compares their contents. Call it for what no cycle works on.
         """
         begun = self._attempts.at(*place)
         attempt = next((attempt for attempt in begun if self._matches(attempt, entry)), None)
@@ -54,15 +54,20 @@ class Traces:
             if attempt.old is not None:
                 self._follow(attempt, attempt.old, entry)
             else:
-                sent = attempt.entry
-                row = BaseRow(*place, attempt.node, attempt.generation, entry, sent.mtime_ns, sent.mode)
-                self._base.put(row)
+                self._base.put(self._agreed(attempt, place, entry))
             self._attempts.remove(*place)
             noted = self._journal.find(attempt.node)
             if noted is None or noted.ready:
                 # Also when it is noted: a cycle that began before does not know of this place.
                 self._journal.note(attempt.node, self._clock())
         return attempt
+
+    def _agreed(self, attempt: Attempt, place: Place, entry: Entry) -> BaseRow:
+        before = self._base.find(*place)
+        if before is not None and (before.node, before.generation) == (attempt.node, attempt.generation):
+            entry = entry.with_digest(entry.digest or before.remote.digest)
+        sent = attempt.entry
+        return BaseRow(*place, attempt.node, attempt.generation, entry, sent.mtime_ns, sent.mode)
 
     def _follow(self, attempt: Attempt, old: Place, entry: Entry) -> None:
         self._base.move(*old, attempt.parent, attempt.name)
@@ -89,6 +94,8 @@ class Traces:
         return row is not None and row.node == attempt.node
 
     def _still_stands(self, attempt: Attempt) -> bool:
+        if attempt.entry.kind is not Kind.FILE:
+            return False  # there is no content to compare
         node = self._tree.child(attempt.parent, attempt.name)
         return node is not None and (node.id, node.generation) == (attempt.node, attempt.generation)
 

@@ -39,8 +39,8 @@ class Program:
     steps: int = 0
     failure: BaseException | None = None
     serial: int = 0
-    came_back: int = 0
-    """Old versions that were there again after a kill."""
+    came_back: list[str] = field(default_factory=list)
+    """Old versions that were there again after a kill, and what had been done to them."""
     history: list[str] = field(default_factory=list)
     """What was done, for whoever has to find out why something is missing."""
 
@@ -207,7 +207,8 @@ class Program:
             wrong.append(f"{sorted(self.doubt.paths)}: torn or lost in the last step")
         for path in sorted((self.files.keys() | mine.keys()) - self.doubt.paths):
             if self._came_back(path, mine):
-                self.came_back += 1
+                self.came_back.append(f"{path}: {_size(mine.get(path))}")
+                self.came_back += [f"    {step}" for step in self.history if path in step][-6:]
             elif mine.get(path) != self.files.get(path):
                 wrong.append(f"{path}: {_size(mine.get(path))} instead of {_size(self.files.get(path))}")
                 wrong += [f"    {step}" for step in self.history if path in step][-6:]
