@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
 import trio
 
 from mountsync.engine.apply import LARGE
 from mountsync.engine.bell import Bell
+from mountsync.engine.bugs import note_bug
 from mountsync.engine.condition import Condition
 from mountsync.engine.cycle import MountCycles, Outcome
 from mountsync.engine.ledger import Claim, Ledger
@@ -23,8 +23,6 @@ from mountsync.paths import RelPath
 from mountsync.state.journal import JournalRow
 from mountsync.state.tree import ROOT_ID, NodeId
 from mountsync.vfs.volume import Volume
-
-_log = structlog.get_logger(__name__)
 
 _BATCH: Final = 128
 """Small changes in one cycle: many enough to share a barrier, few enough to plan in a millisecond or so."""
@@ -221,7 +219,7 @@ class Dispatcher:
         return False
 
     def _is_ready(self, row: JournalRow, now: int) -> bool:
-        busy = not row.ready or self._volume.is_busy(row.node)
+        busy = not row.ready or self._volume.is_busy(row.node) or self._volume.is_being_written(row.node)
         if not busy:
             return True
         if now - row.since_ns < self._delays.restless_ns and not self.hurried:
@@ -275,10 +273,9 @@ class Dispatcher:
 
     def _met_bug(self, rows: Sequence[JournalRow], error: Exception) -> None:
         """Logs it and lets the rows wait, each to be tried alone from now on."""
-        _log.error("internal error", exc_info=error)
+        problem = note_bug(error)
         now = self._volume.clock()
         self._suspects.update(row.node for row in rows)
-        problem = f"internal error: {type(error).__name__}: {error}"
         with self._volume.database.transaction:
             for row in rows:
                 # A single row waits by itself; one of many may only have been in bad company.
@@ -308,10 +305,11 @@ class Dispatcher:
 
     def _save_open(self, builder: ScopeBuilder) -> frozenset[NodeId]:
         """What programs wrote and did not close yet counts as changed, or the remote's change would win."""
-        busy = frozenset(node for node in builder.nodes_here() if self._volume.is_busy(node))
-        for node in busy:
-            self._volume.quiesce(node)
-        return busy
+        volume = self._volume
+        written = frozenset(node for node in builder.nodes_here() if volume.is_being_written(node))
+        for node in written:
+            volume.quiesce(node)
+        return written
 
     async def _run(self, scope: Scope, claim: Claim, *, confirmed: bool, nodes: Iterable[NodeId]) -> Outcome:
         restless = frozenset(node for node in nodes if self._moving[node] >= _STALE_LIMIT)

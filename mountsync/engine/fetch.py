@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
 import trio
 
 from mountsync.content.ranges import Range
+from mountsync.engine.bugs import note_bug
 from mountsync.engine.hashing import digest_of
 from mountsync.engine.observe import Observer
 from mountsync.engine.storage_replica import StorageReplica
@@ -27,7 +27,6 @@ from mountsync.storage.sources import BytesSource
 from mountsync.vfs.adopt import Adopter
 from mountsync.vfs.volume import Volume
 
-_log = structlog.get_logger(__name__)
 _PATIENCE_S: Final = 10.0
 """How long a reader waits for the next piece before the remote counts as out of reach."""
 _FIRST_WINDOW: Final = 1 << 20
@@ -97,7 +96,7 @@ class Fetcher:
             self._note(error, self._observer.remote_path(node_id) or RelPath(""))
             flight.error = error
         except Exception as error:  # noqa: BLE001 - a bug about a folder must not end the mount
-            flight.error = _bug(error)
+            flight.error = MountsyncError(note_bug(error))
         finally:
             del self._listings[node_id]
             flight.end()
@@ -176,7 +175,7 @@ class Fetcher:
             self._note(error, path)
             flight.error = error
         except Exception as error:  # noqa: BLE001 - a bug about a file must not end the mount
-            flight.error = _bug(error)
+            flight.error = MountsyncError(note_bug(error))
         finally:
             self._volume.let_go(node)
             del self._flights[(node.id, key)]
@@ -263,12 +262,6 @@ class Fetcher:
             self._on_unreachable(error)
         elif path and isinstance(error, Stale | NotFound | Corrupt):
             self._on_stale(path)
-
-
-def _bug(error: Exception) -> MountsyncError:
-    """An error that should not exist: it is logged, and whoever asked gets EIO."""
-    _log.error("internal error", exc_info=error)
-    return MountsyncError(f"internal error: {type(error).__name__}: {error}")
 
 
 class _Flight:

@@ -11,6 +11,7 @@ import structlog
 import trio
 
 from mountsync.engine.bell import Bell
+from mountsync.engine.bugs import note_bug
 from mountsync.engine.condition import Condition
 from mountsync.engine.cycle import Outcome
 from mountsync.engine.dispatch import Dispatcher
@@ -186,8 +187,7 @@ class Session:
             self._stay_away(error)
             return False
         except Exception as error:  # noqa: BLE001 - a bug in a storage must not end the mount
-            _log.error("internal error", exc_info=error)
-            self._stay_away(Unreachable(f"internal error: {type(error).__name__}: {error}"))
+            self._stay_away(Unreachable(note_bug(error)))
             return False
         if not entries and self._looks_emptied():
             self._halt_emptied()
@@ -358,8 +358,7 @@ class Session:
 
     async def _met_bug(self, error: Exception) -> None:
         """Logs it, shows it as a problem of the whole, and rests."""
-        _log.error("internal error", exc_info=error)
-        self._fail(ROOT, MountsyncError(f"internal error: {type(error).__name__}: {error}"))
+        self._fail(ROOT, MountsyncError(note_bug(error)))
         await trio.sleep(_BUG_REST_S)
 
     def scan_soon(self) -> None:
@@ -379,8 +378,7 @@ class Session:
                 self.watching = str(error)
                 _log.warning("changes of the remote are not heard at once", reason=str(error))
             except Exception as error:  # noqa: BLE001 - the remote is looked at without a watcher too
-                self.watching = f"internal error: {error}"
-                _log.error("internal error", exc_info=error)
+                self.watching = note_bug(error)
             self.condition.changed()
             self.scan_soon()  # what happened meanwhile was not heard
             await trio.sleep(wait)

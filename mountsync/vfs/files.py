@@ -46,6 +46,12 @@ class Files(Namespace, Saving):
         opened.soft = True
         return self._handle(opened, flags, uid), node
 
+    def is_limited(self, handle: Handle) -> bool:
+        """Whether the names of a file that is open for writing bear only contents up to some size."""
+        if not self.rules.names.depend_on_size or handle.flags & os.O_ACCMODE == os.O_RDONLY:
+            return False
+        return self._room(handle.file.node) < MAX_SIZE
+
     def _handle(self, opened: OpenFile, flags: int, uid: int) -> Handle:
         opened.handles += 1
         return Handle(next(self._handle_ids), opened, flags, uid == 0)
@@ -189,6 +195,7 @@ class Files(Namespace, Saving):
     def flush(self, handle: Handle) -> None:
         """Ordered commit of what was written: it survives the process. Called by each close(2)."""
         opened = handle.file
+        opened.finished = opened.writes
         if opened.unsaved:
             self._save(opened)
         elif opened.soft:

@@ -18,6 +18,7 @@ class OpenFile:
     `touched`: the journal says that bytes of the content file are being changed in place.
     `soft`: the file was created by a transaction that is not committed yet.
     `writes`: counts changes of the content.
+    `finished`: the count at the last close, flush or fsync: a program was done with what it wrote until then.
     `room`: up to this many bytes its names are known to bear; 0 when they were not asked yet.
     """
 
@@ -30,6 +31,7 @@ class OpenFile:
     touched: bool = False
     soft: bool = False
     writes: int = 0
+    finished: int = 0
     room: int = 0
 
 

@@ -204,6 +204,11 @@ class Saving(Core):
         opened = self._opened.get(node_id)
         return opened is not None and opened.unsaved
 
+    def is_being_written(self, node_id: int) -> bool:
+        """Whether a program changed the content and did not close, flush or fsync it since."""
+        opened = self._opened.get(node_id)
+        return opened is not None and (opened.unsaved or opened.finished != opened.writes)
+
     def quiesce(self, node_id: int) -> None:
         """Saves the changes of open handles, one ordered commit, so that an upload can start.
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
-
 from mountsync.storage.memory import MemoryStorage
 from tests.parts.bodies import put
 from tests.parts.failing import failing
 from tests.parts.mounted import mounted
 
-pytestmark = pytest.mark.usefixtures("quick_clock")
 
-
-async def test_what_is_written_arrives(home):
+async def test_what_is_written_arrives(quick_clock, home):
     remote = failing(MemoryStorage())
     async with mounted(home, remote) as m:
         await m.mkdir("d")
@@ -26,7 +22,7 @@ async def test_what_is_written_arrives(home):
         m.check()
 
 
-async def test_what_the_remote_has_is_shown(home):
+async def test_what_the_remote_has_is_shown(quick_clock, home):
     remote = failing(MemoryStorage())
     await put(remote, "d/f", b"one")
     await put(remote, "g", b"")
