@@ -165,6 +165,8 @@ def _leftover(storage: ChunkerStorage, layout: Layout, piece: Piece, now: float)
     transaction, mtime = piece.name.transaction, piece.entry.mtime_ns
     age = transaction_age(transaction, now) if transaction else None if mtime is None else now - mtime / 1e9
     reason: Reason = "temporary" if transaction else "orphan"
-    if (layout.path, transaction) in storage.attempts.transactions:
+    uploads = {its for at, its in storage.attempts.transactions if at == layout.path}
+    # A commit gives final names before the metadata comes.
+    if transaction in uploads or (uploads and not transaction):
         reason = "unfinished"
     return Leftover(piece.path, layout.path, piece.entry.size, reason, age, piece.entry.token)
