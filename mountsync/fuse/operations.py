@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import os
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
@@ -274,13 +275,26 @@ class MountOperations:
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         handle, node = self._volume.create(parent, name, mode, flags, ctx.uid, ctx.gid)
         self._files[handle.id] = handle
-        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.id)), self._entry(node)
+        return self._opened(handle), self._entry(node)
 
     @handler
     def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         handle = self._volume.open(inode, flags, ctx.uid)
         self._files[handle.id] = handle
-        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.id))
+        return self._opened(handle)
+
+    def _opened(self, handle: Handle) -> pyfuse3.FileInfo:
+        """What the kernel is told of an open file.
+
+        Where a write may be refused for the file's name it goes past the kernel's cache: from there it
+        would come too late for the program, which would see EIO when it closes the file. The kernel does
+        not count such writes as a change of time, so only new and emptied files are opened so: their
+        time is that of the opening.
+        """
+        fh = pyfuse3.FileHandleT(handle.id)
+        if handle.flags & (os.O_CREAT | os.O_TRUNC) and self._volume.is_limited(handle):
+            return pyfuse3.FileInfo(fh=fh, direct_io=True)
+        return pyfuse3.FileInfo(fh=fh)
 
     async def read(self, fh: int, off: int, size: int) -> bytes:
         try:

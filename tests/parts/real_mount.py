@@ -1,4 +1,4 @@
-"""A real `mountsync mount` of a local remote, in a process and with folders of its own."""
+"""A real `mountsync mount` of a local remote, or of any over a local folder, in a process and with folders of its own."""
 
 from __future__ import annotations
 
@@ -30,9 +30,13 @@ class Mounted:
     `options` of the constructor hold for every start; those of `start` come after them and win.
     """
 
-    def __init__(self, home: Path, *options: str, remote: Path | None = None) -> None:
+    def __init__(
+        self, home: Path, *options: str, remote: Path | None = None, spec: str | None = None
+    ) -> None:
+        """`spec` is what is mounted, when it is not the folder `remote` itself."""
         self.home = home
         self.remote = remote or home / "remote"
+        self.spec = spec or str(self.remote)
         self.path = home / "mnt"
         self.cache = home / "cache"
         self.log = home / "mount.log"
@@ -74,7 +78,7 @@ class Mounted:
 
     def mount_command(self, *options: str) -> list[str]:
         usual = ("--cache-dir", str(self.cache), "--write-delay", "0.1s", "--poll-interval", "60s")
-        return self.command("mount", str(self.remote), str(self.path), *usual, *self.options, *options)
+        return self.command("mount", self.spec, str(self.path), *usual, *self.options, *options)
 
     def start(self, *options: str) -> Mounted:
         """Mounts; returns when the mount says that it is ready."""
@@ -92,7 +96,7 @@ class Mounted:
         assert self.process.stdout is not None
         readable, _, _ = select.select([self.process.stdout], [], [], READY_S)
         said = self.process.stdout.readline() if readable else "nothing"
-        if said != f"mounted {self.remote} on {self.path}\n":
+        if said != f"mounted {self.spec} on {self.path}\n":
             self.kill9()
             raise AssertionError(f"the mount said {said!r}\n{self.log.read_text()}")
         return self
