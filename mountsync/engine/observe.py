@@ -97,9 +97,7 @@ class Observer:
             await self._confirm(missing, observation, look)
             self._leave_out_void(look, observation)
             if self._traces.exist:
-                self._traces.forget(
-                    lambda place: observation.holds_for(place) and self.remote_path(place[0]) is not None
-                )
+                self._traces.forget(lambda place: self._is_agreed(place, look, observation))
         return look
 
     def _leave_out_void(self, look: Look, observation: Observation) -> None:
@@ -129,6 +127,14 @@ class Observer:
                 self._forget_source(attempt, look)
             elif look.below_new.pop(path, None) is not None and differs(self._base.find(*place), entry):
                 look.changed[path] = entry
+
+    def _is_agreed(self, place: Place, look: Look, observation: Observation) -> bool:
+        """Whether a whole look saw a place and found nothing new there."""
+        above = self.remote_path(place[0])
+        path = None if above is None else join(above, from_bytes(place[1]))
+        if path is None or path in look.changed or path in look.void:
+            return False
+        return observation.holds_for(place) and not any(is_within(path, bad) for bad in look.problems)
 
     def _forget_source(self, attempt: Attempt, look: Look) -> None:
         """A rename of ours: its old place is empty because of it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 from mountsync.engine.scope import Place
@@ -51,7 +51,7 @@ class Traces:
         if attempt is None or self._still_stands(attempt):
             return None
         with self._db.transaction:
-            if attempt.old is not None:
+            if attempt.old is not None and self._is_source(attempt.old, attempt):
                 self._follow(attempt, attempt.old, entry)
             else:
                 self._base.put(self._agreed(attempt, place, entry))
@@ -78,7 +78,7 @@ class Traces:
 
     def _matches(self, attempt: Attempt, entry: Entry) -> bool:
         sent = attempt.entry
-        if entry.kind is not sent.kind or not self._source_is_known(attempt):
+        if entry.kind is not sent.kind:
             return False
         if entry.kind is not Kind.FILE:
             return entry.target == sent.target
@@ -86,11 +86,9 @@ class Traces:
             return False
         return abs(entry.mtime_ns - sent.mtime_ns) <= (self._precision() or 0)
 
-    def _source_is_known(self, attempt: Attempt) -> bool:
-        """Whether the base still has what was to be renamed, if anything was."""
-        if attempt.old is None:
-            return True
-        row = self._base.find(*attempt.old)
+    def _is_source(self, old: Place, attempt: Attempt) -> bool:
+        """Whether the base still has there what was to be renamed."""
+        row = self._base.find(*old)
         return row is not None and row.node == attempt.node
 
     def _still_stands(self, attempt: Attempt) -> bool:
@@ -99,11 +97,9 @@ class Traces:
         node = self._tree.child(attempt.parent, attempt.name)
         return node is not None and (node.id, node.generation) == (attempt.node, attempt.generation)
 
-    def forget(self, is_known: Callable[[Place], bool]) -> None:
-        """Drops what a whole look at the remote has answered."""
-        answered: Iterable[Place] = [
-            (row.parent, row.name) for row in self._attempts.all() if is_known((row.parent, row.name))
-        ]
+    def forget(self, is_answered: Callable[[Place], bool]) -> None:
+        """Drops attempts at places of which a whole look at the remote found what base has."""
+        begun = {(row.parent, row.name) for row in self._attempts.all()}
         with self._db.transaction:
-            for place in answered:
+            for place in filter(is_answered, begun):
                 self._attempts.remove(*place)
