@@ -1,0 +1,121 @@
+"""A real S3 server in this process (moto's), on a free port of the loopback, and storages on it."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import threading
+from contextlib import asynccontextmanager
+
+import pytest
+
+os.environ["S3_UPLOAD_PART_MIN_SIZE"] = "1000"  # read when moto is imported; 5 MiB otherwise
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.s3.models import s3_backends
+from werkzeug.serving import make_server
+
+from mountsync.storage.s3.opening import open_s3
+
+ACCESS, SECRET = "AKIATESTTESTTEST", "a-very-secret-secret"
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": ACCESS,
+    "AWS_SECRET_ACCESS_KEY": SECRET,
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+_buckets = itertools.count(1)
+
+
+class S3Server:
+    """Its buckets are gone when it stops. `stop` and `start` may be called again, on one port."""
+
+    def __init__(self) -> None:
+        self._server = None
+        self._thread = None
+        self._lock = threading.Lock()
+        self.compares = True
+        """False: it ignores what changes expect, as simpler servers do."""
+        self.requests = []
+        """Method, path and query of all requests so far."""
+        self.port = 0
+
+    def start(self) -> None:
+        logging.getLogger("werkzeug").setLevel(logging.WARNING)
+        app = DomainDispatcherApplication(create_backend_app)
+        self._server = make_server("127.0.0.1", self.port, self._one_by_one(app), threaded=True)
+        self.port = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    def _one_by_one(self, app):
+        """Changes are made one after the other, and what they expect is compared as Amazon does."""
+
+        def locked(environ, start_response):
+            self.requests.append((environ["REQUEST_METHOD"], environ["PATH_INFO"], environ["QUERY_STRING"]))
+            if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+                return app(environ, start_response)
+            with self._lock:
+                refused = self._compare(environ)
+                if refused is None:
+                    return app(environ, start_response)
+                environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+                start_response(refused[0], [("Content-Type", "application/xml")])
+                return [b"<Error><Code>%s</Code></Error>" % refused[1]]
+
+        return locked
+
+    def _compare(self, environ):
+        match, none = environ.pop("HTTP_IF_MATCH", None), environ.pop("HTTP_IF_NONE_MATCH", None)
+        if not self.compares or (match is None and none is None):
+            return None
+        bucket, _, key = environ["PATH_INFO"].encode("latin-1").decode().lstrip("/").partition("/")
+        there = s3_backends["123456789012"]["aws"].get_object(bucket, key)
+        if match is not None and there is None:
+            return "404 Not Found", b"NoSuchKey"
+        if (match is not None and there.etag != match) or (none is not None and there is not None):
+            return "412 Precondition Failed", b"PreconditionFailed"
+        return None
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.shutdown()
+            self._thread.join()
+            self._server.server_close()
+            self._server = None
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    server = S3Server()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3_credentials(monkeypatch):
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+
+
+def new_bucket() -> str:
+    return f"bucket-{os.getpid()}-{next(_buckets)}"
+
+
+@asynccontextmanager
+async def s3_storage(endpoint: str, state_dir, path: str | None = None, **options: object):
+    """A storage in a bucket that is made for it, unless a path is given."""
+    wanted = {"endpoint": endpoint, "create_bucket": True} | options
+    storage = await open_s3(wanted, path or new_bucket(), state_dir)
+    try:
+        yield storage
+    finally:
+        await storage.aclose()
