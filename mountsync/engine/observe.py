@@ -132,9 +132,11 @@ class Observer:
         """Whether a whole look saw a place and found nothing new there."""
         above = self.remote_path(place[0])
         path = None if above is None else join(above, from_bytes(place[1]))
-        if path is None or path in look.changed or path in look.void:
-            return False
-        return observation.holds_for(place) and not any(is_within(path, bad) for bad in look.problems)
+        while path:
+            if path in look.changed or path in look.void or path in look.problems:
+                return False
+            path = parent_of(path)
+        return above is not None and observation.holds_for(place)
 
     def _forget_source(self, attempt: Attempt, look: Look) -> None:
         """A rename of ours: its old place is empty because of it."""
