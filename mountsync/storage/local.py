@@ -30,6 +30,7 @@ from mountsync.storage.local_temporary import Temporaries
 from mountsync.storage.local_walk import walk
 from mountsync.storage.local_watch import watch_tree
 from mountsync.storage.options import OpenContext, Option, OptionKind
+from mountsync.storage.sources import BytesSource
 
 OPTIONS: tuple[Option, ...] = (
     Option("root", OptionKind.TEXT, "", help="folder to which paths of this remote are relative"),
@@ -120,11 +121,27 @@ class LocalStorage:
 
     @asynccontextmanager
     async def body(self, path: RelPath, *, expect: Expect = None) -> AsyncIterator[Source]:
-        opened = await self._in_thread(Opened, self._root, path, expect)
+        """As `SupportsBody.body`. A small body is read at once: the fewest steps for the most files."""
+        opened = await self._in_thread(self._open_body, path, expect)
+        if isinstance(opened, bytes):
+            yield BytesSource(opened)
+            return
         try:
             yield OpenedSource(opened, self._threads)
         finally:
             opened.close()
+
+    def _open_body(self, path: RelPath, expect: Expect) -> Opened | bytes:
+        opened = Opened(self._root, path, expect)
+        if opened.size > SMALL:
+            return opened
+        try:
+            data = opened.piece(0, opened.size)
+        finally:
+            opened.close()
+        if len(data) != opened.size:
+            raise Stale("it became shorter while it was read", path=path)
+        return data
 
     async def write(
         self, path: RelPath, source: Source, *, mtime_ns: int | None = None, expect: Expect = None

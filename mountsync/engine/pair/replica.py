@@ -40,7 +40,7 @@ class PairReplica(StorageReplica):
         super().__init__(storage, excluded=hidden.hides_any)
         self._backups = backups
         self._hash_bodies = hash_bodies
-        self._open_bodies = open_bodies
+        self._opener = storage if open_bodies and isinstance(storage, SupportsBody) else None
         self._renewed: dict[tuple[RelPath, Token], Token] = {}
         self.across: Look | None = None
         """Looks at the other side: what came back there is not deleted here."""
@@ -55,8 +55,8 @@ class PairReplica(StorageReplica):
     async def body(self, path: RelPath, entry: Entry) -> AsyncIterator[Source]:
         """The content of a file, held open where the storage can do that."""
         known = self._known(path, entry)
-        if self._open_bodies and isinstance(self.storage, SupportsBody):
-            async with self.storage.body(path, expect=known.token) as source:
+        if self._opener is not None:
+            async with self._opener.body(path, expect=known.token) as source:
                 yield source
         else:
             async with super().body(path, known) as source:
@@ -64,7 +64,7 @@ class PairReplica(StorageReplica):
 
     async def put(self, action: Put, source: Source) -> Entry:
         """Puts a file. The entry has the digest of what passed, where digests are wanted."""
-        hashing = _Both(source) if isinstance(source, OnDisk) else HashingSource(source)
+        hashing = _Both(source) if hasattr(source, "fileno") else HashingSource(source)
         expect = None if action.expect is None else await self._make_way(action.path, action.expect)
         made = await super().put(replace(action, expect=expect), hashing if self._hash_bodies else source)
         if not self._hash_bodies or made.digest is not None:
