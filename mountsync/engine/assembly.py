@@ -69,6 +69,7 @@ class Engine:
         self.ledger = Ledger()
         self._tuning = tuning
         adopter = self._make_adopter()
+        volume.rescue = adopter.rescue
         traces = self._make_traces()
         self.observer = Observer(
             volume.database, volume.tree, volume.base, remote, adopter, self.ledger, traces
@@ -99,6 +100,7 @@ class Engine:
             volume,
             ownership,
             volume.clock,
+            self._tuning.host,
         )
 
     def _make_traces(self) -> Traces:

@@ -19,9 +19,10 @@ from mountsync.engine.follow import count_deleted, remote_moves, without
 from mountsync.engine.observe import Look, Observer, Seen
 from mountsync.engine.storage_replica import StorageReplica
 from mountsync.errors import AccessRefused, Halted, MountsyncError, NotFound, Unreachable
+from mountsync.model.entry import Entry, Kind
 from mountsync.model.plan import Conflict, Resolved
 from mountsync.model.status import CycleStatus, SessionState
-from mountsync.paths import ROOT, RelPath, to_bytes
+from mountsync.paths import ROOT, RelPath, ancestors, order_key, to_bytes
 from mountsync.reconcile import DeleteLimit
 from mountsync.state.base import Base, BaseRow
 from mountsync.state.journal import Journal
@@ -291,16 +292,27 @@ class Session:
             return
         moves = remote_moves(look, self._base, self._row, stable_tokens=self._remote.info.stable_tokens)
         self._refuse_mass_delete(count_deleted(look, self._base, self._row, moves))
+        await self._make_way(look, moves)
         explained = without(look, moves)
         while moves:
-            unfollowed = await self._apply({path: look.changed[path] for path in explained}, moves)
-            if not unfollowed:
+            seen = {path: look.changed[path] for path in explained}
+            seen.update((target, look.below_new[target]) for _, target in moves if target not in seen)
+            unfollowed = await self._apply(seen, moves)
+            left = [move for move in moves if move[0] not in unfollowed]
+            if len(left) == len(moves):
                 break
-            moves = [move for move in moves if move[0] not in unfollowed]
+            moves = left
             explained = without(look, moves)
         rest = [path for path in look.changed if path not in explained]
         for first in range(0, len(rest), _BATCH):
             await self._apply({path: look.changed[path] for path in rest[first : first + _BATCH]}, [])
+
+    async def _make_way(self, look: Look, moves: list[tuple[RelPath, RelPath]]) -> None:
+        """Shows the new directories into which something was renamed, from the top."""
+        needed = {up for _, target in moves if target not in look.changed for up in ancestors(target)}
+        known: dict[RelPath, Entry] = {**look.below_new, **{p: e for p, e in look.changed.items() if e}}
+        for folder in sorted(needed & known.keys(), key=order_key):
+            await self._apply({folder: known[folder]}, [])
 
     def _row(self, path: RelPath) -> BaseRow | None:
         return self._base.resolve(to_bytes(path))
@@ -330,6 +342,20 @@ class Session:
             moves = [move for move in moves if all(path in fresh.changed for path in move)]
             seen = fresh.changed
         return frozenset()
+
+    async def _follow_hints(self, paths: set[RelPath]) -> None:
+        look = await self._observer.look_at(paths)
+        if any(entry is None and self._is_doubtful(path) for path, entry in look.changed.items()):
+            self.scan_soon()  # it may have been renamed there: only a look at everything can tell
+        else:
+            await self._take(look)
+
+    def _is_doubtful(self, path: RelPath) -> bool:
+        """Whether something that vanished there has changes here, which are to follow it."""
+        row = self._row(path)
+        if row is None or row.remote.kind is not Kind.DIRECTORY:
+            return row is not None and self._journal.has(row.node)
+        return self._journal.count() > 0
 
     async def look_at(self, paths: set[RelPath]) -> None:
         """Looks at single paths and applies what changed. Raises Unreachable or Halted."""
@@ -408,7 +434,7 @@ class Session:
             paths, self._hints = self._hints, set()
             self._looking += 1
             try:
-                await self.look_at(paths)
+                await self._follow_hints(paths)
             except Halted:
                 continue
             except Unreachable as error:

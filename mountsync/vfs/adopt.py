@@ -12,6 +12,7 @@ that it has never seen.
 from __future__ import annotations
 
 import stat
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,10 +20,11 @@ from typing import Protocol
 from mountsync.errors import DirectoryNotEmpty, Stale
 from mountsync.model.entry import Entry, Kind
 from mountsync.paths import from_bytes, to_bytes
+from mountsync.reconcile.resolve import conflict_path
 from mountsync.state.base import Base, BaseRow
 from mountsync.state.database import Database
 from mountsync.state.journal import Journal
-from mountsync.state.tree import Node, NodeId, Place, Tree
+from mountsync.state.tree import ROOT_ID, Node, NodeId, Place, Tree
 from mountsync.vfs.notifier import KernelNotifier
 
 
@@ -64,7 +66,11 @@ class Adopter:
         guard: Guard,
         ownership: Ownership,
         clock: Callable[[], int],
+        host: str = "",
     ) -> None:
+        """`host` goes into the names of conflict copies."""
+        self._host = host
+        self._displaced: dict[NodeId, tuple[NodeId, bytes]] = {}
         self._db = database
         self._tree = tree
         self._journal = journal
@@ -96,7 +102,7 @@ class Adopter:
             self._kernel().entry_appeared(parent, name)
         else:
             self._kernel().entry_changed(parent, name)
-            self._guard.remove_node_if_unused(old.id)
+            self._let_go(parent, name, old)
         return node.id
 
     def plant_many(self, parent: NodeId, found: Iterable[tuple[bytes, Entry]]) -> None:
@@ -170,7 +176,42 @@ class Adopter:
             self._base.remove(parent, name)
             self._changed_directory(parent)
         self._kernel().entry_vanished(parent, name, node_id)
-        self._guard.remove_node_if_unused(node_id)
+        self._let_go(parent, name, node)
+
+    def _let_go(self, parent: NodeId, name: bytes, node: Node) -> None:
+        """A node whose name the remote's change took; programs may still write to it by open handles."""
+        if not self._guard.remove_node_if_unused(node.id) and node.is_file and not node.nlink:
+            self._displaced[node.id] = (parent, name)
+
+    def rescue(self, node: Node) -> bool:
+        """Names a file again that a program changed by a handle, after the remote's change took its name.
+
+        What the program saved becomes a conflict copy. Tells whether the file was one of those.
+        """
+        place = self._displaced.pop(node.id, None)
+        if place is None:
+            return False
+        folder = self._tree.find(place[0])
+        parent = place[0] if folder is not None and folder.nlink else ROOT_ID
+        when = time.strftime("%Y-%m-%d %H-%M-%S", time.localtime(self._clock() // 1_000_000_000))
+        name = to_bytes(
+            conflict_path(
+                from_bytes(place[1]),
+                when=when,
+                host=self._host,
+                taken=lambda path: self._is_taken(parent, to_bytes(path)),
+            )
+        )
+        with self._db.transaction:
+            self._tree.link(parent, name, node.id)
+            node.nlink = 1
+            self._tree.save(node)
+            self._changed_directory(parent)
+        self._kernel().entry_appeared(parent, name)
+        return True
+
+    def _is_taken(self, parent: NodeId, name: bytes) -> bool:
+        return self._tree.child_id(parent, name) is not None or self._base.find(parent, name) is not None
 
     def drop_lost(self, parent: NodeId, name: bytes, node_id: NodeId) -> None:
         """Takes away a name of a file whose bytes are neither here nor on the remote any more."""

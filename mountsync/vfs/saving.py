@@ -8,6 +8,7 @@ the last ("noted"), so that a content that was being changed when the process di
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Final
 
 from mountsync.errors import NotFound
@@ -19,6 +20,11 @@ from mountsync.vfs.handles import OpenFile
 _PUT_BLOB: Final = "INSERT OR REPLACE INTO blob VALUES (?, ?)"
 
 
+def _leave_unnamed(_node: Node) -> bool:
+    """What has no name goes with its last handle."""
+    return False
+
+
 class Saving(Core):
     """The life of an open file's content."""
 
@@ -28,6 +34,9 @@ class Saving(Core):
     Such a kernel shows its own mtime, and tells it only when it is another one than before the write: a
     time of ours would never be seen in the folder, but be sent to the remote.
     """
+
+    rescue: Callable[[Node], bool] = staticmethod(_leave_unnamed)
+    """Gives a file without a name one again, when it was not a program that took it. The engine sets it."""
 
     def _use(self, node: Node) -> OpenFile:
         """The open state of a file, made when there is none. Call `_drop_if_unused` some time later."""
@@ -172,7 +181,7 @@ class Saving(Core):
     def _save(self, opened: OpenFile) -> None:
         """Ordered commit of all that memory knows and the rows do not; raises the generation."""
         node = opened.node
-        if not node.nlink:
+        if not node.nlink and not self.rescue(node):
             opened.unsaved = opened.soft = False
             return
         with self.database.transaction:
