@@ -119,11 +119,11 @@ class Journal:
             _sync_folder(self._run)
         return Noted(file, record, {})
 
-    def note_chunk(self, noted: Noted, chunk: FinishedChunk) -> None:
-        """Adds a finished chunk to an upload."""
-        noted.finished[chunk.index] = chunk
+    def note_chunks(self, noted: Noted, chunks: list[FinishedChunk]) -> None:
+        """Adds finished chunks to an upload."""
+        noted.finished |= {chunk.index: chunk for chunk in chunks}
         with open(noted.file, "ab") as out:
-            out.write(msgspec.json.encode(chunk) + b"\n")
+            out.write(b"".join(msgspec.json.encode(chunk) + b"\n" for chunk in chunks))
 
     def end(self, noted: Noted) -> None:
         """Forgets a record. Safe to call twice."""

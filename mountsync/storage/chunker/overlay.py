@@ -215,6 +215,8 @@ class ChunkerStorage:
         try:
             if for_good and not stage.committed:
                 await stage.abandon()
+            elif not stage.committed:
+                await stage.write_notes()
         finally:
             self.attempts.keep(stage, earlier)
 

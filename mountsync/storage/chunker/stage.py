@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 import trio
 
@@ -25,6 +26,11 @@ from mountsync.storage.chunker.layout import Layout, Piece
 from mountsync.storage.chunker.objects import remove
 from mountsync.storage.chunker.parallel import run_all
 from mountsync.storage.chunker.view import View
+
+NOTE_BYTES: Final = 4 << 20
+NOTE_CHUNKS: Final = 100
+"""Chunks are noted in the journal when so many bytes, or so many of them, are finished: what the death of
+the process makes us send again at most. An error makes nothing be sent again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +83,7 @@ class Stage:
         self._finished: dict[int, FinishedChunk] = {}
         self._objects: set[RelPath] = set()
         self._appending = trio.Lock()
+        self._to_note: list[FinishedChunk] = []
         self.begun = False
         """Whether there is a record of it."""
         self.committed = False
@@ -87,7 +94,8 @@ class Stage:
     async def run(self, attempts: list[Noted], *, settle: Settle, mtime_ns: int | None) -> Staged:
         """Uploads all chunks that are not there yet. `attempts` are earlier ones of the same path.
 
-        When it raises, finished chunks stay for the next attempt, unless `abandon` is called.
+        When it raises, finished chunks stay for the next attempt, unless `abandon` is called; call
+        `write_notes` so that it knows them.
         """
         await self._begin(attempts)
         self._mtime_ns = mtime_ns
@@ -182,12 +190,21 @@ class Stage:
         chunk = FinishedChunk(index, window.size, token, await window.digest())
         self._finished[index] = chunk
         if piece.name.transaction == self.transaction and token and self._count > 1:
-            with trio.CancelScope(shield=True):
-                await self._note(chunk)
+            self._to_note.append(chunk)
+            waiting = self._to_note
+            if len(waiting) >= NOTE_CHUNKS or sum(each.size for each in waiting) >= NOTE_BYTES:
+                await self.write_notes()
 
-    async def _note(self, chunk: FinishedChunk) -> None:
-        async with self._appending:
-            await trio.to_thread.run_sync(self._journal.note_chunk, self.noted, chunk)
+    async def write_notes(self) -> None:
+        """Brings to the journal which chunks are finished, for the next attempt."""
+        with trio.CancelScope(shield=True):
+            async with self._appending:
+                await self._write_notes()
+
+    async def _write_notes(self) -> None:
+        chunks, self._to_note = self._to_note, []
+        if chunks and not self.noted.ended:
+            await trio.to_thread.run_sync(self._journal.note_chunks, self.noted, chunks)
 
     async def _taken_over(self, index: int, window: Window) -> Piece | None:
         """The chunk of an interrupted upload, when it holds the same bytes."""
