@@ -4,7 +4,7 @@ import pytest
 
 from tests.conformance.parts import ODD_NAMES
 from tests.conformance.suite import StorageConformance
-from tests.parts.s3_server import new_bucket, s3_credentials, s3_server, s3_storage  # noqa: F401 - fixtures
+from tests.parts.s3_server import _running_server, new_bucket, s3_credentials, s3_server, s3_storage  # noqa: F401 - fixtures
 
 
 class TestS3(StorageConformance):

@@ -25,6 +25,7 @@ CREDENTIALS = {
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "AWS_EC2_METADATA_DISABLED": "true",
 }
+ACCOUNT = "123456789012"
 _buckets = itertools.count(1)
 
 
@@ -35,6 +36,8 @@ class S3Server:
         self._server = None
         self._thread = None
         self._lock = threading.Lock()
+        self.fault = lambda method, query: None
+        """Asked at each request: `cut` half of a body, `lose` the answer, be `busy`, `refuse`; or None."""
         self.compares = True
         """False: it ignores what changes expect, as simpler servers do."""
         self.requests = []
@@ -53,16 +56,21 @@ class S3Server:
         """Changes are made one after the other, and what they expect is compared as Amazon does."""
 
         def locked(environ, start_response):
-            self.requests.append((environ["REQUEST_METHOD"], environ["PATH_INFO"], environ["QUERY_STRING"]))
-            if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
-                return app(environ, start_response)
+            method = environ["REQUEST_METHOD"]
+            self.requests.append((method, environ["PATH_INFO"], environ["QUERY_STRING"]))
+            fault = self.fault(method, environ["QUERY_STRING"])
+            if method in ("GET", "HEAD"):
+                return _maybe_cut(fault, app(environ, start_response))
             with self._lock:
-                refused = self._compare(environ)
-                if refused is None:
-                    return app(environ, start_response)
-                environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-                start_response(refused[0], [("Content-Type", "application/xml")])
-                return [b"<Error><Code>%s</Code></Error>" % refused[1]]
+                refused = _FAULTS.get(fault) or self._compare(environ)
+                if refused is not None:
+                    environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+                    return _refusal(start_response, *refused)
+                if fault == "lose":
+                    for _ in app(environ, lambda *_: None):
+                        pass
+                    return _refusal(start_response, "500 Internal Server Error", b"InternalError")
+                return app(environ, start_response)
 
         return locked
 
@@ -71,7 +79,7 @@ class S3Server:
         if not self.compares or (match is None and none is None):
             return None
         bucket, _, key = environ["PATH_INFO"].encode("latin-1").decode().lstrip("/").partition("/")
-        there = s3_backends["123456789012"]["aws"].get_object(bucket, key)
+        there = self.objects.get_object(bucket, key)
         if match is not None and there is None:
             return "404 Not Found", b"NoSuchKey"
         if (match is not None and there.etag != match) or (none is not None and there is not None):
@@ -86,16 +94,49 @@ class S3Server:
             self._server = None
 
     @property
+    def objects(self):
+        """The server's own view, for what others do behind our back."""
+        return s3_backends[ACCOUNT]["aws"]
+
+    @property
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
 
+_FAULTS = {
+    "busy": ("503 Slow Down", b"SlowDown"),
+    "refuse": ("403 Forbidden", b"AccessDenied"),
+}
+
+
+def _refusal(start_response, status, code):
+    start_response(status, [("Content-Type", "application/xml")])
+    return [b"<Error><Code>%s</Code></Error>" % code]
+
+
+def _maybe_cut(fault, answer):
+    if fault != "cut":
+        return answer
+    whole = b"".join(answer)
+    return [whole[: len(whole) // 2]]
+
+
 @pytest.fixture(scope="session")
-def s3_server():
+def _running_server():
     server = S3Server()
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def s3_server(_running_server):
+    """As it is at first, but for the buckets of other tests."""
+    server = _running_server
+    server.compares, server.fault = True, lambda method, query: None
+    server.requests.clear()
+    yield server
+    server.fault = lambda method, query: None
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ _CONNECT_SECONDS: Final = 4
 _READ_SECONDS: Final = 30
 _ATTEMPTS: Final = 3
 _THREADS: Final = 16
-_DEFAULT_REGION: Final = "us-east-1"
+DEFAULT_REGION: Final = "us-east-1"
 _LOADER: Final = create_loader()
 """Keeps the description of S3, which takes a tenth of a second to read."""
 
@@ -44,7 +44,7 @@ class Client:
         self.knows_amazon = False
         """Whether the server is Amazon's, whose abilities need no probe."""
         self.address = ""
-        self.region = _DEFAULT_REGION
+        self.region = DEFAULT_REGION
 
     def __repr__(self) -> str:
         return f"Client({self.address}, {self.bucket})"
@@ -60,7 +60,7 @@ class Client:
         logging.getLogger("botocore").setLevel(logging.WARNING)
         session, settings = Session(), self._settings
         session.register_component("data_loader", _LOADER)
-        region = settings.region or session.get_config_variable("region") or _DEFAULT_REGION
+        region = settings.region or session.get_config_variable("region") or DEFAULT_REGION
         style = settings.path_style if settings.path_style is not None else settings.endpoint is not None
         self._client = session.create_client(
             "s3",

@@ -10,7 +10,7 @@ import trio
 from mountsync.errors import AccessRefused, NotFound, PermissionDenied, Unreachable
 from mountsync.storage.s3.attempts import Attempts
 from mountsync.storage.s3.buckets import BucketList
-from mountsync.storage.s3.client import Client
+from mountsync.storage.s3.client import DEFAULT_REGION, Client
 from mountsync.storage.s3.guards import ALL, Guards, known_guards, load
 from mountsync.storage.s3.keys import Keys
 from mountsync.storage.s3.refusals import NoBucket
@@ -69,6 +69,5 @@ async def _meet(client: Client, settings: Settings, keys: Keys) -> None:
 
 
 async def _make(client: Client) -> None:
-    elsewhere = client.knows_amazon and client.region != "us-east-1"
-    place = {"LocationConstraint": client.region} if elsewhere else None
+    place = {"LocationConstraint": client.region} if client.region != DEFAULT_REGION else None
     await client.call("create_bucket", None, CreateBucketConfiguration=place)
