@@ -96,8 +96,8 @@ class Observer:
             missing = await self._missing(walk.seen, look)
             await self._confirm(missing, observation, look)
             self._leave_out_void(look, observation)
-            if self._traces.exist:
-                self._traces.forget(lambda place: self._is_agreed(place, look, observation))
+            if not (look.changed or look.void or look.problems):
+                self._traces.forget()
         return look
 
     def _leave_out_void(self, look: Look, observation: Observation) -> None:
@@ -127,16 +127,6 @@ class Observer:
                 self._forget_source(attempt, look)
             elif look.below_new.pop(path, None) is not None and differs(self._base.find(*place), entry):
                 look.changed[path] = entry
-
-    def _is_agreed(self, place: Place, look: Look, observation: Observation) -> bool:
-        """Whether a whole look saw a place and found nothing new there."""
-        above = self.remote_path(place[0])
-        path = None if above is None else join(above, from_bytes(place[1]))
-        while path:
-            if path in look.changed or path in look.void or path in look.problems:
-                return False
-            path = parent_of(path)
-        return above is not None and observation.holds_for(place)
 
     def _forget_source(self, attempt: Attempt, look: Look) -> None:
         """A rename of ours: its old place is empty because of it."""

@@ -38,7 +38,7 @@ class Traces:
     @property
     def exist(self) -> bool:
         """Whether anything was begun whose outcome is not known."""
-        return self._db.row("SELECT 1 FROM attempt LIMIT 1") is not None
+        return self._attempts.any()
 
     def recognise(self, place: Place, entry: Entry) -> Attempt | None:
         """Records `entry` as agreed at `place` when it is our own and the local side has moved on since.
@@ -97,9 +97,8 @@ class Traces:
         node = self._tree.child(attempt.parent, attempt.name)
         return node is not None and (node.id, node.generation) == (attempt.node, attempt.generation)
 
-    def forget(self, is_answered: Callable[[Place], bool]) -> None:
-        """Drops attempts at places of which a whole look at the remote found what base has."""
-        begun = {(row.parent, row.name) for row in self._attempts.all()}
-        with self._db.transaction:
-            for place in filter(is_answered, begun):
-                self._attempts.remove(*place)
+    def forget(self) -> None:
+        """Drops all. Call it when the remote holds exactly what base has."""
+        if self.exist and not self._journal.count():
+            with self._db.transaction:
+                self._attempts.clear()

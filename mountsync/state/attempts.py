@@ -58,9 +58,13 @@ class Attempts:
         found = self._db.rows(f"SELECT {_COLUMNS} FROM attempt WHERE parent = ? AND name = ?", (parent, name))
         return [_attempt(row) for row in found]
 
-    def all(self) -> list[Attempt]:
-        """Every row; few, unless much is on its way."""
-        return [_attempt(row) for row in self._db.rows(f"SELECT {_COLUMNS} FROM attempt")]
+    def any(self) -> bool:
+        """Whether there is a row."""
+        return self._db.row("SELECT 1 FROM attempt LIMIT 1") is not None
+
+    def clear(self) -> None:
+        """Records that nothing is unknown."""
+        self._db.execute("DELETE FROM attempt")
 
     def put(self, attempt: Attempt) -> None:
         """Records that it is about to begin."""
