@@ -48,6 +48,8 @@ class History:
     remote_acts: int = 0
     crashes: int = 0
     log: list[str] = field(default_factory=list)
+    tree: dict[str, Any] = field(default_factory=dict)
+    """What both sides hold in the end."""
 
     def fresh(self) -> bytes:
         data = b"content %d" % next(self.numbers)
@@ -308,6 +310,7 @@ class History:
         assert self.written - self.given_up <= contents, "a content is lost"
         assert contents <= self.written | {b""}, "a content was invented"
         m.check()
+        self.tree = remote
         await self.stays(m, remote)
 
     async def flush(self, m: Mounted) -> None:

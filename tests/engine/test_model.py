@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mountsync.storage.api import SupportsCopy, SupportsMove
 from tests.engine.histories import PATHS, play
 
 trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING = True
@@ -33,11 +35,27 @@ TIME = st.one_of(
 TROUBLE = st.one_of(plain("offline"), plain("online"), plain("crash"))
 
 
+FOUND = [
+    [("remote_write", "d/a"), ("remote_write", "e/a"), ("local_rename", "e/a", "d/b"),
+     ("remote_move", "e/a", "e/s")],
+    [("remote_write", "d/b"), ("local_write", "d/b"), ("wait", 2.0), ("local_chmod", "d/b"),
+     ("remote_delete", "d/b")],
+    [("local_mkdir", "e"), ("remote_write", "e"), ("local_save", "e/a")],
+    [("remote_write", "e/a"), ("flush",), ("remote_mkdir", "a"), ("local_rename", "e", "a")],
+    [("local_save", "b"), ("flush",), ("remote_write", "b"), ("local_rename", "b", "e"), ("wait", 2.0),
+     ("local_unlink", "e")],
+    [("remote_write", "d/s/b"), ("local_rename", "d/s", "d/a"), ("local_write", "d/s")],
+    [("steps", 7), ("local_symlink", "a"), ("offline",), ("flush",)],
+    [("local_mkdir", "d"), ("local_write", "d/a"), ("local_write", "d/b"), ("flush",),
+     ("remote_move", "d", "e"), ("local_write", "d/a"), ("local_write", "d/s")],
+]  # fmt: skip
+
+
 def lists(*kinds):
     return st.lists(st.one_of(*kinds), max_size=30)
 
 
-quick = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+quick = settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
 
 
 @given(lists(LOCAL, LOCAL, REMOTE, TIME, TIME))
@@ -50,3 +68,29 @@ def test_both_sides_change(ops):
 @quick
 def test_both_sides_change_and_things_go_wrong(ops):
     play(ops)
+
+
+@given(
+    lists(LOCAL, LOCAL, REMOTE, TIME, TIME, TROUBLE),
+    st.sampled_from([(SupportsMove,), (SupportsMove, SupportsCopy)]),
+)
+@quick
+def test_remotes_that_cannot_rename(ops, without):
+    play(ops, without=without)
+
+
+@given(st.lists(st.one_of(LOCAL, TIME), max_size=30))
+@quick
+def test_only_this_side_changes(ops):
+    """Then the remote ends as the mount, and no conflict is ever seen."""
+    history = play(ops)
+    assert not [line for line in history.tree if "conflict" in line]
+
+
+# What was once found by longer runs
+
+
+@pytest.mark.parametrize("ops", FOUND, ids=range(len(FOUND)))
+def test_once_found(ops):
+    for without in ((), (SupportsMove,), (SupportsMove, SupportsCopy)):
+        play(ops, without=without)

@@ -294,9 +294,11 @@ class Mounted:
 
     async def settled(self, patience: float = 3600.0) -> None:
         """Returns when nothing is pending by itself."""
+        pause = 0.1
         with trio.fail_after(patience):
             while self.journal.count() or self.condition.cycles or self.session.has_hints:
-                await trio.sleep(0.1)
+                await trio.sleep(pause)
+                pause = min(1.5 * pause, 5.0)
 
     def check(self) -> None:
         """The invariants of the tree hold, no journal row or base row is left without reason."""
