@@ -130,6 +130,9 @@ def test_both_ways(world: Callable[..., World], mode: tuple[str, str, str]) -> N
         del wanted[name]
     assert w.agree() == wanted
     check_sums(w)
+    for name in ("new/large", "small.txt", "big.bin"):
+        told = os.getxattr(w.path / name, "user.mountsync.sha256").decode()
+        assert told == hashlib.sha256(wanted[name]).hexdigest()
     for offset, count in ((SIZE - 1, 2), (19 * SIZE, 2 * SIZE)):
         got = w.rclone.ok("cat", "--offset", offset, "--count", count, "C:new/large")
         assert got == OURS["new/large"][offset : offset + count]
@@ -223,6 +226,13 @@ def test_a_name_too_long_for_chunks(world: Callable[..., World]) -> None:
     with pytest.raises(OSError, match="too long") as refused:
         (w.path / ("m" * 240)).write_bytes(body(9 * SIZE, 3))
     assert refused.value.errno == errno.ENAMETOOLONG
+    with open(w.path / name, "r+b", buffering=0) as file:  # not emptied: the kernel gathers the writes
+        file.write(body(2 * SIZE, 4))
+        with pytest.raises(OSError, match="too long"):
+            os.fsync(file.fileno())
+        file.truncate(0)
+        file.seek(0)
+        file.write(body(SIZE, 1))
     with pytest.raises(OSError, match="nvalid") as refused:
         (w.path / "short.rclone_chunk.001").write_bytes(b"x")
     assert refused.value.errno == errno.EINVAL
