@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from typing import Final
 
-from mountsync.errors import NotFound
+from mountsync.errors import NotFound, PathError
 from mountsync.paths import OURS, RelPath
 from mountsync.state.pairs import PairState
 from mountsync.storage.api import Storage
@@ -29,12 +29,14 @@ def fresh() -> str:
 
 
 async def read(storage: Storage, pair_id: str) -> str | None:
-    """The mark on a side, None when there is none. Raises Unreachable."""
+    """The mark on a side, None when there is none, `!` and why when it cannot be read. Raises Unreachable."""
     try:
         async with storage.read(place_of(pair_id), 0, _LONGEST) as pieces:
             return b"".join([piece async for piece in pieces]).decode("ascii", "replace").strip()
     except NotFound:
         return None
+    except PathError as error:
+        return f"!{error.reason}"
 
 
 async def write(storage: Storage, pair_id: str, mark: str) -> None:
@@ -52,6 +54,8 @@ def contradiction(state: PairState, on_sides: list[str | None], *, confirmed: bo
     if own is None:
         return None
     for found in on_sides:
+        if found is not None and found.startswith("!"):
+            return f"what belongs to it on a side cannot be read: {found[1:]}"
         if found is None and not confirmed:
             return "a side was replaced, or lost its folder .mountsync, since the last sync"
         if found is not None and found not in (own, state.setting("previous")):
