@@ -18,7 +18,16 @@ from mountsync.engine.hashing import digest_of
 from mountsync.engine.observe import Observer
 from mountsync.engine.storage_replica import StorageReplica
 from mountsync.engine.transfers import Running, Transfers
-from mountsync.errors import Corrupt, MountsyncError, NotFound, Stale, Unreachable
+from mountsync.errors import (
+    Corrupt,
+    IsADirectory,
+    MountsyncError,
+    NotADirectory,
+    NotFound,
+    Stale,
+    Unreachable,
+    Unsupported,
+)
 from mountsync.model.entry import Entry
 from mountsync.paths import RelPath, from_bytes
 from mountsync.state.base import Base
@@ -168,8 +177,8 @@ class Fetcher:
                     await self._fetch_range(node, path, entry, (start, stop), running)
             if node.place == Place.FILE and node.size > _WHOLE:
                 await self._verify(node, path, entry)
-        except NotFound as error:
-            self._note(error, path)
+        except (NotFound, IsADirectory, NotADirectory, Unsupported) as error:
+            self._note(NotFound(error.reason, path=path), path)
             flight.error = Stale("the remote does not have it any more", path=path)
         except MountsyncError as error:
             self._note(error, path)

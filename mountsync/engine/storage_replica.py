@@ -219,6 +219,9 @@ class StorageReplica:
     async def set_attributes(self, action: SetAttributes) -> Entry:
         made = action.expect
         wanted = action.entry
+        found = await self.storage.stat(action.path)  # modes are set without an expectation
+        if found is None or found.kind is not made.kind or found.token != made.token:
+            raise Stale("it is not the version that was expected", path=action.path)
         if (
             self._clock is not None
             and made.kind is Kind.FILE

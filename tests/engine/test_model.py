@@ -45,6 +45,7 @@ FOUND = [
     [("local_save", "b"), ("flush",), ("remote_write", "b"), ("local_rename", "b", "e"), ("wait", 2.0),
      ("local_unlink", "e")],
     [("remote_write", "d/s/b"), ("local_rename", "d/s", "d/a"), ("local_write", "d/s")],
+    [("remote_write", "d/s"), ("local_chmod", "d/s"), ("remote_move", "d/s", "a"), ("remote_write", "d/s/a")],
     [("steps", 7), ("local_symlink", "a"), ("offline",), ("flush",)],
     [("local_mkdir", "d"), ("local_write", "d/a"), ("local_write", "d/b"), ("flush",),
      ("remote_move", "d", "e"), ("local_write", "d/a"), ("local_write", "d/s")],

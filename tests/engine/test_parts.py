@@ -116,7 +116,7 @@ async def test_nested_renames_and_swaps(quick_clock, home, tree):
         scope = scope_of(m, "n/s")
         assert sorted(scope.moves_a) == [("d/s", "n/s"), ("e", "n")]
         await m.rename("d", "n", 2)
-        scope = scope_of(m, "n", "d")
+        scope = scope_of(m, "n", "d", "d/s")
         assert sorted(scope.moves_a) == [("d", "n"), ("d/s", "d/s"), ("e", "d")]
 
 
