@@ -156,6 +156,14 @@ class PairState:
         found = self._run("SELECT value FROM setting WHERE key = ?", (key,)).fetchall()
         return str(found[0][0]) if found else None
 
+    @property
+    def size(self) -> int:
+        """How many rows there are, about."""
+        try:
+            return int((self.setting("total") or "0").partition(":")[0])
+        except (apsw.Error, ValueError):
+            return 0
+
     def load(self) -> Loaded:
         """Every row, its checksum verified. What is not sound is put aside."""
         rows: Rows = {}

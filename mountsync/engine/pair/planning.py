@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 import trio
 
@@ -32,10 +33,14 @@ from mountsync.reconcile import (
 from mountsync.state.pairs import Rows
 from mountsync.storage.api import SupportsAttributes, SupportsSetMtime
 
+T = TypeVar("T")
+
 MOVING: Final = f"{OURS}/moving"
 _ROUNDS: Final = 8
 """One digest may show a move, and a move may ask for another digest."""
 _HASHERS: Final = 4
+_AT_ONCE: Final = 500
+"""Paths that are decided on the loop: a few milliseconds."""
 _CHEAP: Final = frozenset({"local", "memory"})
 
 
@@ -115,12 +120,15 @@ class Planner:
         asked: set[tuple[Side, RelPath]] = set()
         for _ in range(_ROUNDS):
             scans, views, base = self._look(sights, rows, scope)
-            wanted = wanted_digests(scans[Side.A], scans[Side.B], base, settings=settings) - asked
+            decide = partial(wanted_digests, scans[Side.A], scans[Side.B], base, settings=settings)
+            wanted = await aside(decide, len(scope)) - asked
             if not wanted:
                 break
             asked |= wanted
             await self._compute(wanted, sights, views)
-        plan = reconcile(scans[Side.A], scans[Side.B], base, settings=settings)
+        plan = await aside(
+            partial(reconcile, scans[Side.A], scans[Side.B], base, settings=settings), len(scope)
+        )
         problems = {path: self._unreadable.get(path, problem) for path, problem in plan.problems.items()}
         return self._without_kept(replace(plan, problems=problems), sights), views
 
@@ -201,6 +209,11 @@ class Planner:
             return plan
         to_a = tuple(_goable(plan.to_a, sights[Side.A].keeps))
         return replace(plan, to_a=to_a, to_b=tuple(_goable(plan.to_b, sights[Side.B].keeps)))
+
+
+async def aside(work: Callable[[], T], size: int) -> T:
+    """Runs in a thread what would hold up everybody else."""
+    return work() if size < _AT_ONCE else await trio.to_thread.run_sync(work)
 
 
 def _goable(actions: Sequence[Action], keeps: set[RelPath]) -> Iterator[Action]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 import trio
@@ -17,7 +18,7 @@ from mountsync.engine.pair.digests import PairDigests
 from mountsync.engine.pair.filters import Filter
 from mountsync.engine.pair.looking import Looker
 from mountsync.engine.pair.options import PairOptions
-from mountsync.engine.pair.planning import MOVING, Planner, folds, problem_of, settings_of
+from mountsync.engine.pair.planning import MOVING, Planner, aside, folds, problem_of, settings_of
 from mountsync.engine.pair.record import Done, Failure, PairRecorder
 from mountsync.engine.pair.replica import PairReplica
 from mountsync.engine.pair.report import Report
@@ -28,7 +29,7 @@ from mountsync.model.base import Agreed
 from mountsync.model.entry import Digest, Entry, Kind
 from mountsync.model.plan import Conflict, ConflictPolicy, Plan, Side
 from mountsync.model.status import SessionState
-from mountsync.paths import ROOT, RelPath, is_ours, is_within
+from mountsync.paths import ROOT, RelPath, ancestors, is_ours
 from mountsync.reconcile import Direction, Halt, too_many_deletes
 from mountsync.state.pairs import PairState, Rows
 from mountsync.storage.api import Enforcement, Source, Storage, SupportsAttempts
@@ -157,7 +158,7 @@ class PairRun:
 
     async def _load(self) -> None:
         """The base, unless nothing may be concluded from it."""
-        loaded = self._state.load()
+        loaded = await aside(self._state.load, self._state.size)
         identities = {side: replica.info.identity for side, replica in self._sides.items()}
         self._digests = PairDigests(self._state, loaded.rows, identities)
         hashers = {side: Hasher(replica, self._digests) for side, replica in self._sides.items()}
@@ -245,7 +246,7 @@ class PairRun:
     def _scope(self, sights: Mapping[Side, Sight], paths: set[RelPath] | None) -> set[RelPath]:
         a, b = sights[Side.A], sights[Side.B]
         if paths is not None:
-            known = {path for path in self._rows if any(is_within(path, top) for top in paths)}
+            known = {path for path in self._rows if path in paths or not paths.isdisjoint(ancestors(path))}
             seen = {*a.changed, *b.changed, *a.resting, *b.resting}
             return with_ancestors(seen | known | paths)
         if any(map(folds, self._sides.values())):
@@ -340,7 +341,8 @@ class PairRun:
             self._untrusted = False
         mark, previous = marks.fresh(), self._state.setting("mark") or ""
         rows = {path: None if row is None else self._doubted(row) for path, row in changed.items()}
-        self._state.commit(self._rows, rows, {"mark": mark, "previous": previous})
+        facts = {"mark": mark, "previous": previous}
+        await aside(partial(self._state.commit, self._rows, rows, facts), len(rows))
         for side in Side:
             await self._leave_mark(side, mark)
         self._mark_due = False
