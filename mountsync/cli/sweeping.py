@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 import trio
@@ -12,8 +13,10 @@ from mountsync.cli.output import ago, counted, emit_json, shown
 from mountsync.cli.remotes import BackendOptions, opened, remote_command
 from mountsync.cli.running import Duration
 from mountsync.cli.voice import say
+from mountsync.control.directory import running
 from mountsync.errors import UsageError
 from mountsync.formats.sizes import human_size
+from mountsync.settings import state_root, storage_state_root
 from mountsync.storage.chunker import ChunkerStorage
 from mountsync.storage.chunker import gc as garbage
 
@@ -48,7 +51,7 @@ def gc(
             if not isinstance(storage, ChunkerStorage):
                 kind = storage.info.type
                 raise UsageError(f"{remote}: a remote of type {kind} has no chunks", hint="name a chunker")
-            found = await garbage.search(storage)
+            found = await garbage.search(storage, journals=_journals())
             removed = await garbage.remove_settled(storage, found.leftovers, minimum_age=age) if yes else []
             return _Swept(found, removed)
 
@@ -58,6 +61,12 @@ def gc(
     else:
         _tell(swept, age, yes=yes)
     return 3 if swept.found.problems else 0
+
+
+def _journals() -> list[Path]:
+    """Where storages keep their state: for commands, for every mount of the usual kind, for running ones."""
+    of_mounts = {Path(record.socket).parent / "storages" for record in running()}
+    return [storage_state_root(), *of_mounts.union(state_root().glob("*/storages"))]
 
 
 @dataclass(frozen=True, slots=True)

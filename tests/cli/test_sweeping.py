@@ -9,14 +9,15 @@ import time
 from pathlib import Path
 
 import pytest
+import trio
 
-from mountsync.errors import PermissionDenied
+from mountsync.errors import PermissionDenied, Unreachable
 from mountsync.formats.chunk_names import transaction_id
 from mountsync.paths import RelPath
 from mountsync.storage.chunker import gc
 from mountsync.storage.memory import MemoryStorage
-from tests.parts.bodies import put
-from tests.parts.chunkers import open_over
+from tests.parts.bodies import BreakingSource, body, put
+from tests.parts.chunkers import chunker_over, open_over
 from tests.parts.failing import failing
 from tests.parts.shell import Shell
 
@@ -89,6 +90,27 @@ def test_gc_of_orphans(shell: Shell, base: Path) -> None:
     assert {name for name in names(base) if name.startswith("lost")} == set()
     assert len([name for name in names(base) if name.startswith("busy")]) == 5
     assert sound <= names(base)
+
+
+@pytest.mark.parametrize("place", ["storages", "mount-1234/storages"])
+def test_gc_spares_an_upload_that_goes_on(shell: Shell, base: Path, place: str) -> None:
+    """Of a command as of a mount, whatever the age that was asked for."""
+
+    async def interrupted() -> None:
+        state = shell.home / "state/mountsync" / place / "of-the-remote"
+        async with chunker_over(base, state, hash_type="none") as storage:
+            source = BreakingSource(body(950), 800, Unreachable("gone"))
+            with pytest.raises(Unreachable):
+                await storage.write(RelPath("later"), source)
+
+    trio.run(interrupted)
+    lay(base, "other", begun(60), meta=b"")
+    before = {name for name in names(base) if name.startswith("later")}
+    assert len(before) >= 20
+    done = shell.here("gc", "--yes", "--age", "0", spec(base))
+    assert "(unfinished" in done.out
+    assert {name for name in names(base) if name.startswith("later")} == before
+    assert not any(name.startswith("other") for name in names(base))
 
 
 def test_gc_refuses_what_makes_no_sense(shell: Shell, base: Path, folder: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import trio
 
@@ -47,9 +48,12 @@ class Attempts:
         every = (*left, *now, *self._elsewhere)
         return frozenset((noted.path, transaction_of(noted)) for noted in every)
 
-    def look_elsewhere(self) -> None:
-        """Learns which uploads other processes of this machine have under way. Reads files: for threads."""
-        found = self._journal.elsewhere()
+    def look_elsewhere(self, roots: Iterable[Path]) -> None:
+        """Learns which uploads other processes of this machine have under way. Reads files: for threads.
+
+        `roots` as for `Journal.elsewhere`.
+        """
+        found = self._journal.elsewhere(roots)
         self._elsewhere = [noted for noted in found if isinstance(noted.record, UploadRecord)]
 
     def add(self, left: list[Noted]) -> None:

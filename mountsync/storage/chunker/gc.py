@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal
 
 import trio
@@ -65,10 +66,20 @@ async def find_leftovers(
     return (await search(storage, folder, now=now)).leftovers
 
 
-async def search(storage: ChunkerStorage, folder: RelPath = ROOT, *, now: float | None = None) -> Search:
-    """As `find_leftovers`, and what could not be looked at."""
+async def search(
+    storage: ChunkerStorage,
+    folder: RelPath = ROOT,
+    *,
+    now: float | None = None,
+    journals: Iterable[Path] = (),
+) -> Search:
+    """As `find_leftovers`, and what could not be looked at.
+
+    `journals` are folders in which other processes keep the state of storages: their uploads are
+    `unfinished` too.
+    """
     now = time.time() if now is None else now
-    await trio.to_thread.run_sync(storage.attempts.look_elsewhere)
+    await trio.to_thread.run_sync(storage.attempts.look_elsewhere, journals)
     found: list[Leftover] = []
     problems: dict[RelPath, Problem] = {}
     waiting = [folder]

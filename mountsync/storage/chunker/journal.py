@@ -15,7 +15,7 @@ import fcntl
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -134,10 +134,14 @@ class Journal:
         """All records that are there, oldest first."""
         return [noted for file in sorted(self._run.iterdir()) if (noted := _load(file)) is not None]
 
-    def elsewhere(self) -> list[Noted]:
-        """The records of other processes that live, as they are now; they may end at any time."""
+    def elsewhere(self, roots: Iterable[Path] = ()) -> list[Noted]:
+        """The records of other processes, as they are now; they may end at any time.
+
+        `roots` are folders in which other state folders of storages lie: a mount has its own.
+        """
         found = []
-        for file in self._home.glob(f"{_RUN}*/*"):
+        homes = {self._home, *(home for root in roots for home in root.glob(f"*/{self._home.name}"))}
+        for file in (file for home in homes for file in home.glob(f"{_RUN}*/*")):
             with suppress(FileNotFoundError):
                 noted = _load(file) if file.parent != self._run else None
                 found += [noted] if noted is not None else []
