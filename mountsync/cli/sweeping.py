@@ -32,14 +32,23 @@ from mountsync.storage.chunker import gc as garbage
 )
 @click.option("--dry-run", is_flag=True, help="Only list; so it is without --yes too.")
 @click.option("--yes", is_flag=True, help="Remove what is old enough.")
+@click.option("--orphans", is_flag=True, help="With --yes, also where there is nothing but orphans.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def gc(
-    *, remote: str, age: float, dry_run: bool, yes: bool, as_json: bool, backend_options: BackendOptions
+    *,
+    remote: str,
+    age: float,
+    dry_run: bool,
+    yes: bool,
+    orphans: bool,
+    as_json: bool,
+    backend_options: BackendOptions,
 ) -> int:
     """List the chunks below REMOTE that no file uses, and with --yes remove them.
 
     REMOTE is a chunker. Chunks of an upload that this machine has under way, or can take up again, stay
-    for a week at least. Exit code 3 when something could not be looked at.
+    for a week at least. Exit code 3 when something could not be looked at, or when orphans were spared
+    because there is no file beside them.
     """
     if dry_run and yes:
         raise UsageError("--dry-run and --yes exclude each other")
@@ -52,15 +61,22 @@ def gc(
                 kind = storage.info.type
                 raise UsageError(f"{remote}: a remote of type {kind} has no chunks", hint="name a chunker")
             found = await garbage.search(storage, journals=_journals())
-            removed = await garbage.remove_settled(storage, found.leftovers, minimum_age=age) if yes else []
-            return _Swept(found, removed)
+            spared = [] if orphans or found.files else [x for x in found.leftovers if x.reason == "orphan"]
+            wanted = [each for each in found.leftovers if each not in spared]
+            removed = await garbage.remove_settled(storage, wanted, minimum_age=age) if yes else []
+            return _Swept(found, removed, spared if yes else [])
 
     swept = trio.run(work)
     if as_json:
         emit_json(_form(remote, swept))
     else:
         _tell(swept, age, yes=yes)
-    return 3 if swept.found.problems else 0
+    if swept.spared:
+        say(
+            f"{remote}: {counted(len(swept.spared), 'orphan')} left, because there is not one file; "
+            "was it written with meta_format none? If not, add --orphans"
+        )
+    return 3 if swept.found.problems or swept.spared else 0
 
 
 def _journals() -> list[Path]:
@@ -73,6 +89,7 @@ def _journals() -> list[Path]:
 class _Swept:
     found: garbage.Search
     removed: list[garbage.Leftover]
+    spared: list[garbage.Leftover]
 
 
 def _form(remote: str, swept: _Swept) -> Leftovers:

@@ -92,6 +92,20 @@ def test_gc_of_orphans(shell: Shell, base: Path) -> None:
     assert sound <= names(base)
 
 
+def test_gc_takes_no_files_without_metadata_for_garbage(shell: Shell, base: Path) -> None:
+    """Whoever forgets `meta_format = "none"` sees orphans only: they are the files."""
+    (base / "big").unlink()
+    before = names(base)
+    done = shell.here("gc", "--yes", "--age", "0", spec(base))
+    assert done.code == 3
+    assert "4 orphans left" in done.error_line
+    assert names(base) == before
+    assert shell.here("gc", "--yes", "--age", "0", spec(base, meta_format="none", hash_type="none")).code == 0
+    assert names(base) == before
+    assert shell.here("gc", "--yes", "--age", "0", "--orphans", spec(base)).code == 0
+    assert names(base) == set()
+
+
 @pytest.mark.parametrize("place", ["storages", "mount-1234/storages"])
 def test_gc_spares_an_upload_that_goes_on(shell: Shell, base: Path, place: str) -> None:
     """Of a command as of a mount, whatever the age that was asked for."""

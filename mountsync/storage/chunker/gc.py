@@ -57,6 +57,9 @@ class Search:
 
     leftovers: list[Leftover]
     problems: dict[RelPath, Problem]
+    files: int
+    """How many files were seen, leftovers not counted. Where there is none, orphans may be files that were
+    written without metadata, and these settings the wrong ones."""
 
 
 async def find_leftovers(
@@ -82,6 +85,7 @@ async def search(
     await trio.to_thread.run_sync(storage.attempts.look_elsewhere, journals)
     found: list[Leftover] = []
     problems: dict[RelPath, Problem] = {}
+    files = 0
     waiting = [folder]
     while waiting:
         survey = await storage.survey(waiting.pop(), recursive=False)
@@ -89,13 +93,14 @@ async def search(
         for layout in survey.layouts.values():
             if layout.is_directory:
                 waiting.append(layout.path)
+            files += layout.exists and not layout.is_directory
             try:
                 described = await storage.view.described(layout)
             except PathError as error:
                 problems[layout.path] = Problem(error.reason, error=type(error).__name__)
             else:
                 found += _leftovers(storage, described, now)
-    return Search(sorted(found, key=lambda leftover: leftover.path), problems)
+    return Search(sorted(found, key=lambda leftover: leftover.path), problems, files)
 
 
 async def remove_settled(
