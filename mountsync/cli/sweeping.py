@@ -61,10 +61,7 @@ def gc(
                 kind = storage.info.type
                 raise UsageError(f"{remote}: a remote of type {kind} has no chunks", hint="name a chunker")
             found = await garbage.search(storage, journals=_journals())
-            spared = [] if orphans or found.files else [x for x in found.leftovers if x.reason == "orphan"]
-            wanted = [each for each in found.leftovers if each not in spared]
-            removed = await garbage.remove_settled(storage, wanted, minimum_age=age) if yes else []
-            return _Swept(found, removed, spared if yes else [])
+            return await _remove(storage, found, age, orphans=orphans) if yes else _Swept(found, [], [])
 
     swept = trio.run(work)
     if as_json:
@@ -72,10 +69,9 @@ def gc(
     else:
         _tell(swept, age, yes=yes)
     if swept.spared:
-        say(
-            f"{remote}: {counted(len(swept.spared), 'orphan')} left, because there is not one file; "
-            "was it written with meta_format none? If not, add --orphans"
-        )
+        number = counted(len(swept.spared), "orphan")
+        hint = "was it written with meta_format none? If not, add --orphans"
+        say(f"{remote}: {number} left, because there is not one file; {hint}")
     return 3 if swept.found.problems or swept.spared else 0
 
 
@@ -90,6 +86,13 @@ class _Swept:
     found: garbage.Search
     removed: list[garbage.Leftover]
     spared: list[garbage.Leftover]
+
+
+async def _remove(storage: ChunkerStorage, found: garbage.Search, age: float, *, orphans: bool) -> _Swept:
+    """Removes what may go; `orphans`: those too that may be files without metadata."""
+    spared = [] if orphans or found.files else [x for x in found.leftovers if x.reason == "orphan"]
+    wanted = [each for each in found.leftovers if each not in spared]
+    return _Swept(found, await garbage.remove_settled(storage, wanted, minimum_age=age), spared)
 
 
 def _form(remote: str, swept: _Swept) -> Leftovers:
