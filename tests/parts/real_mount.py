@@ -1,4 +1,4 @@
-"""A real `mountsync mount` of a local remote, or of any over a local folder, in a process and with folders of its own."""
+"""A real `mountsync mount` of a local folder, or of a remote over one, in a process of its own."""
 
 from __future__ import annotations
 
