@@ -80,7 +80,9 @@ def _done(report: Report, a: str, b: str) -> list[str]:
     for side, name in ((Side.A, a), (Side.B, b)):
         counts = report.counts(side)
         if counts:
-            said = ", ".join(f"{count:,} {word}" for word, count in counts.items())
+            said = ", ".join(
+                f"{count:,} {word if count > 1 else _singular(word)}" for word, count in counts.items()
+            )
             would = "would get " if report.dry_run else ""
             lines.append(f"{side.value.upper()} ({printable(name)}): {would}{said}")
     if not report.done:
