@@ -7,13 +7,13 @@ import binascii
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace as changed
 from typing import Final
 
 import trio
 
-from mountsync.errors import AlreadyExists, IsADirectory, NotFound, Stale
+from mountsync.errors import AlreadyExists, IsADirectory, NotFound, PathError, Stale
 from mountsync.model.entry import Entry, Kind, Token
 from mountsync.paths import RelPath
 from mountsync.storage.api import ABSENT, Enforcement, Expect, Listed, Source, StorageInfo
@@ -180,12 +180,17 @@ class S3Storage:
         return {"md5": md5} if md5 is not None else {}
 
     async def recover_attempts(self) -> None:
-        """Gives up the uploads in parts of an earlier process with this state folder; of nobody else."""
+        """Gives up the uploads in parts of dead processes with this state folder; of nobody else.
+
+        What the server refuses to give up stays noted for the next start.
+        """
         for attempt in await trio.to_thread.run_sync(self._attempts.left):
             if attempt.bucket == self._client.bucket:
-                await self._uploader.abort(attempt)
+                with suppress(PathError):
+                    await self._uploader.abort(attempt)
 
     async def aclose(self) -> None:
+        self._attempts.release()
         await self._client.aclose()
 
 
