@@ -57,6 +57,7 @@ COMMANDS: Final[dict[str, Later]] = {
     "rm": Later(_MODULE + "changing", "rm", "Remove a file, or with -r a folder, from a remote."),
     "fsck": Later(_MODULE + "checking", "fsck", "Verify the state of a mount, or a remote."),
     "gc": Later(_MODULE + "sweeping", "gc", "List or remove chunks that no file uses."),
+    "prune-metadata": Later(_MODULE + "pruning", "prune_metadata", "Drop stale entries of a sidecar."),
     "doctor": Later(_MODULE + "doctor", "doctor", "Say what is wrong with this machine's set-up."),
     "version": Later(_MODULE + "version", "version", "Print versions."),
 }

@@ -1,0 +1,136 @@
+"""A mounted Modal volume beside Modal's own command line, unmodified, on the same local server."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.modal_server import ModalServer
+from tests.parts.modal_clients import ModalCommand, modal_command
+from tests.parts.real_mount import Mounted
+
+BLOCK = 8 << 20
+
+
+def body(size: int, *, zeros_at_end: int = 0) -> bytes:
+    unit = hashlib.sha256(b"%d" % size).digest() * 512 + b"x"
+    text = (unit * (size // len(unit) + 1))[: size - zeros_at_end]
+    return text + bytes(zeros_at_end)
+
+
+BODIES = {
+    "empty": b"",
+    "one byte": b"1",
+    "under.bin": body(BLOCK - 1),
+    "block.bin": body(BLOCK),
+    "over.bin": body(BLOCK + 1),
+    "zeros.bin": body(2 * BLOCK, zeros_at_end=BLOCK + 5),
+    "deep/er/Ünï cödé %41 #.txt": b"text\n",
+}
+
+
+class ModalMount(Mounted):
+    """The volume `data` of a server, mounted."""
+
+    server_environment: dict[str, str]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return super().environment | self.server_environment
+
+
+@pytest.fixture
+def server(tmp_path: Path):
+    with ModalServer(tmp_path / "server") as server:
+        server.volume("data")
+        yield server
+
+
+@pytest.fixture
+def modal(server: ModalServer) -> ModalCommand:
+    return modal_command("newest", server.environment())
+
+
+@pytest.fixture
+def mount(server: ModalServer, tmp_path: Path):
+    mount = ModalMount(tmp_path / "home", "--poll-interval", "1s", spec=":modal:data")
+    mount.server_environment = server.environment()
+    mount.start()
+    yield mount
+    mount.end()
+
+
+def test_written_here_read_by_modal(mount: ModalMount, modal: ModalCommand, tmp_path: Path) -> None:
+    for name, data in BODIES.items():
+        (mount.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (mount.path / name).write_bytes(data)
+    mount.flush()
+    target = tmp_path / "got"
+    target.mkdir()
+    modal("get", "data", "/", str(target))
+    for name, data in BODIES.items():
+        assert (target / name).read_bytes() == data, name
+
+
+def test_written_by_modal_read_here(mount: ModalMount, modal: ModalCommand, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for name, data in BODIES.items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(data)
+    modal("put", "data", str(source), "/put")
+    mount.until((mount.path / "put" / "deep" / "er").is_dir)
+    mount.flush()
+    for name, data in BODIES.items():
+        assert (mount.path / "put" / name).read_bytes() == data, name
+
+
+RENAMES = {
+    "a file": [("folder/big", "folder/renamed")],
+    "to another folder": [("folder/big", "other/renamed")],
+    "a folder": [("folder", "moved")],
+}
+
+
+@pytest.mark.parametrize("renames", RENAMES.values(), ids=RENAMES)
+def test_a_rename_moves_no_bytes(
+    mount: ModalMount, server: ModalServer, modal: ModalCommand, renames: list[tuple[str, str]]
+) -> None:
+    for folder in ("folder", "other"):
+        (mount.path / folder).mkdir()
+    (mount.path / "other" / "stays").write_bytes(b"x")
+    (mount.path / "folder" / "big").write_bytes(body(3 * BLOCK))
+    mount.flush()
+    sent, got = server.counts.put_bytes, server.counts.get_bytes
+    for old, new in renames:
+        os.rename(mount.path / old, mount.path / new)
+    mount.flush()
+    there = [str(found.relative_to(mount.path)) for found in mount.path.rglob("*") if found.is_file()]
+    for name in there:
+        assert Path(name).name in modal("ls", "data", "/" + str(Path(name).parent))
+    assert server.counts.put_bytes - sent < 8192  # the sidecar alone
+    assert server.counts.get_bytes - got < 8192
+
+
+def test_times_survive_an_empty_cache(mount: ModalMount) -> None:
+    (mount.path / "old").write_bytes(b"x")
+    os.utime(mount.path / "old", ns=(10**18, 10**18 + 123456789))
+    mount.flush()
+    mount.umount()
+    mount.forget_cache()
+    mount.start()
+    assert (mount.path / "old").stat().st_mtime_ns == 10**18 + 123456789
+    assert ".mountsync" not in os.listdir(mount.path)
+
+
+def test_prune_metadata_drops_what_modal_removed(mount: ModalMount, modal: ModalCommand) -> None:
+    (mount.path / "here").write_bytes(b"x")
+    mount.flush()
+    mount.umount()
+    modal("rm", "data", "/here")
+    assert "1 stale entry dropped" in mount.run("prune-metadata", ":modal:data").stdout
+    assert "0 stale entries dropped" in mount.run("prune-metadata", ":modal:data").stdout
+    refused = mount.run("prune-metadata", str(mount.remote), code=2)
+    assert "keeps no sidecar" in refused.stderr
