@@ -97,7 +97,7 @@ def test_readme_begins_with_two_sentences_and_two_commands() -> None:
 
 def test_commands_in_the_documents_exist() -> None:
     for page in PAGES:
-        for name in re.findall(r"`mountsync ([\w-]+)", page.read_text()):
+        for name in re.findall(r"`mountsync ([a-z][\w-]*)", page.read_text()):
             assert name in COMMANDS, f"{page.name}: {name}"
 
 
