@@ -452,6 +452,28 @@ async def test_a_crash_at_any_effect_is_run_again(home, nth, after):
     assert not [path for path in await tree_of(pair.b, ours=True) if path.startswith(".mountsync/moving/")]
 
 
+async def test_a_run_that_is_stopped_remembers_what_it_did(home):
+    without = (api.SupportsDigest,)
+    a, b = (failing(MemoryStorage(name), without=without) for name in "ab")
+    pair = Pair(home, a, b, transfers=1)
+    for number in range(10):
+        await old(a, f"f{number}", b"%d" % number)
+    with trio.CancelScope() as scope:
+
+        async def stop():
+            scope.cancel()
+
+        b.faults.meanwhile(6, stop)
+        await pair.sync()
+    done = len(await tree_of(b))
+    assert 4 <= done < 10
+    reads = b.faults.calls["read"]
+    report = await pair.sync()
+    assert report.hashed == 0
+    assert b.faults.calls["read"] == reads + 1, "only the mark"
+    assert len(await pair.agreed()) == 10
+
+
 # On the disk
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
@@ -42,11 +43,20 @@ _COMMIT_S: Final = 20.0
 _JUST_NOW_NS: Final = 50_000_000
 """Clocks of file systems are that coarse: a file that changed so late may change again unseen."""
 _BREATH_S: Final = 1.0
+_LAST_WORDS_S: Final = 10.0
 
 
 async def _hash_later(_side: Side, _source: Source) -> Digest | None:
     """Bodies are hashed while they pass, not before."""
     return None
+
+
+def _is_stop(error: BaseException) -> bool:
+    """Whether somebody wanted the run to end, and nothing is wrong."""
+    wanted = (trio.Cancelled, KeyboardInterrupt)
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(wanted)[1] is None
+    return isinstance(error, wanted)
 
 
 @dataclass(slots=True)
@@ -310,11 +320,24 @@ class PairRun:
         if plan.is_empty:
             await self._commit(recorder)
             return
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._commit_often, recorder)
-            await executor.run(plan)
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._commit_often, recorder)
+                await executor.run(plan)
+                nursery.cancel_scope.cancel()
+        except BaseException as error:
+            if _is_stop(error):
+                await self._keep_what_was_done(recorder)
+            raise
         await self._commit(recorder)
+
+    async def _keep_what_was_done(self, recorder: PairRecorder) -> None:
+        """A run that is told to stop leaves a record, so that the next one need not compare contents."""
+        with trio.move_on_after(_LAST_WORDS_S, shield=True), suppress(MountsyncError):
+            taken = recorder.take()
+            for replica in self._sides.values():
+                await replica.barrier()
+            await self._write(taken)
 
     async def _commit_often(self, recorder: PairRecorder) -> None:
         while True:

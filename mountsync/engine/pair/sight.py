@@ -17,7 +17,7 @@ from mountsync.model.side import Side
 from mountsync.paths import RelPath, ancestors
 from mountsync.state.pairs import RowForm, Rows, form_of, unpack
 
-_KINDS: Final = {Kind.FILE: 0, Kind.DIRECTORY: 1, Kind.SYMLINK: 2}
+_BY_NUMBER: Final = (Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK)
 
 
 @dataclass(slots=True)
@@ -46,8 +46,8 @@ class Sight:
 
 def rests(entry: Entry, form: RowForm, side: Side) -> bool:
     """Whether an entry is, by token and attributes, exactly what the row says of that side."""
-    kind = _KINDS[entry.kind]
-    if kind != form.kind:
+    kind = form.kind
+    if entry.kind is not _BY_NUMBER[kind]:
         return False
     if kind == 2:
         return entry.target is not None and entry.target.encode("utf-8", "surrogateescape") == form.target
