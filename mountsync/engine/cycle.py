@@ -270,9 +270,10 @@ class MountCycles:
 def _unfollowed(scope: Scope, plan: Plan, mover: Side) -> Iterable[RelPath]:
     """Directories that one side renamed and that the plan does not rename as a whole on the other."""
     followed = {action.base for action in plan.of(mover.other) if isinstance(action, Move)}
-    for source, _ in scope.moves_a if mover is Side.A else scope.moves_b:
+    for source, target in scope.moves_a if mover is Side.A else scope.moves_b:
         agreed = scope.base.get(source)
         if agreed is None or agreed.entry.kind is not Kind.DIRECTORY or source in followed:
             continue
-        if not (source in plan.to_base and plan.to_base[source] is None):  # else both sides moved it
+        both_moved = plan.to_base.get(source, agreed) is None and plan.to_base.get(target) is not None
+        if not both_moved:
             yield source

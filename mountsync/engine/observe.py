@@ -151,6 +151,32 @@ class Observer:
             self._leave_out_void(look, observation)
         return look
 
+    def adopt_implied(self, look: Look) -> None:
+        """Shows the new directories of a remote that has them only where files are in them.
+
+        No plan is about such a directory itself: it is there because of what is in it, which is seen next.
+        """
+        if self._remote.info.empty_directories:
+            return
+        for path in sorted(path for path, entry in look.changed.items() if entry == DIRECTORY):
+            folder = self.folder_id(parent_of(path))
+            place = None if folder is None else (folder, to_bytes(name_of(path)))
+            if place is not None and not self._ledger.is_claimed(place) and self._adopt_directory(*place):
+                del look.changed[path]
+
+    def _adopt_directory(self, parent: NodeId, name: bytes) -> bool:
+        row, node = self._base.find(parent, name), self._tree.child(parent, name)
+        if row is not None and not (node is not None and self._adopter.has_changes(node)):
+            return False  # it replaces what was agreed: that is decided as usual
+        if node is not None and node.is_directory:
+            self._adopter.agree_directory(parent, name, node)
+            return True
+        if node is not None:
+            self._adopter.give_way(parent, name, node.id)
+        if row is None:
+            self._adopter.plant(parent, name, DIRECTORY, instead_of=None)
+        return row is None
+
     async def _look_below_new(self, look: Look) -> None:
         """Where something vanished, a new directory may be that under another name: what is in it tells."""
         for path, entry in list(look.changed.items()):
@@ -175,9 +201,14 @@ class Observer:
 
     async def _fill(self, node: NodeId, path: RelPath) -> None:
         found: list[Listed] = []
-        async with self._remote.storage.list(path, recursive=False) as batches:
-            async for batch in batches:
-                found += [item for item in self._remote.shown(batch) if parent_of(item[0]) == path]
+        try:
+            async with self._remote.storage.list(path, recursive=False) as batches:
+                async for batch in batches:
+                    found += [item for item in self._remote.shown(batch) if parent_of(item[0]) == path]
+        except NotFound:
+            if self._remote.info.empty_directories:
+                raise
+            # it went there with the last file in it
         await self._plant(node, found)
         self._adopter.mark_listed([node])
 
@@ -287,6 +318,8 @@ class Observer:
         return [path for path in paths if not _has_ancestor_in(path, known)]
 
     def _gone_path(self, place: Place, look: Look) -> RelPath | None:
+        if self._only_implied(self._base.find(*place)):
+            return None
         raw = self._base.path(*place)
         path = None if raw is None else from_bytes(raw)
         if path is None or self._remote.hides(path) or any(is_within(path, bad) for bad in look.problems):
@@ -322,8 +355,14 @@ class Observer:
             look.void.add(path)  # not even worth asking
             return
         entry = await self._remote.stat(path)
-        if differs(self._base.find(*place), entry):
+        row = self._base.find(*place)
+        if differs(row, entry) and not (entry is None and self._only_implied(row)):
             look.changed[path] = entry
+
+    def _only_implied(self, row: BaseRow | None) -> bool:
+        """Whether it is a directory of a remote that has them only where files are in them."""
+        is_directory = row is not None and row.remote.kind is Kind.DIRECTORY
+        return is_directory and not self._remote.info.empty_directories
 
 
 class _Walk:

@@ -205,7 +205,8 @@ class Session:
 
     def _looks_emptied(self) -> bool:
         """Whether more than one thing that the remote held is still shown here."""
-        return not self.confirmed and self._base.count_shown() > 1
+        implied = None if self._remote.info.empty_directories else Kind.DIRECTORY
+        return not self.confirmed and self._base.count_shown(without=implied) > 1
 
     async def _root_entries(self) -> int:
         count = 0
@@ -262,10 +263,11 @@ class Session:
                 if not look.entries and not look.problems and self._looks_emptied():
                     self._halt_emptied()
                     self.condition.refuse_if_halted()
+                changed = bool(look.changed)
                 await self._take(look)
                 self._note_problems(look)
                 self.confirmed = False
-                return bool(look.changed)
+                return changed
             finally:
                 self.condition.scanning -= 1
                 self.condition.changed()
@@ -288,6 +290,7 @@ class Session:
     async def _take(self, look: Look) -> None:
         if look.void:
             self._look_later(look.void)
+        self._observer.adopt_implied(look)
         if not look.changed:
             return
         moves = remote_moves(look, self._base, self._row, stable_tokens=self._remote.info.stable_tokens)

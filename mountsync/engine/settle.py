@@ -12,7 +12,7 @@ from mountsync.engine.apply import is_surprise
 from mountsync.engine.scope import Known, Place, Scope
 from mountsync.errors import Busy, MountsyncError, PathError
 from mountsync.model.base import Agreed
-from mountsync.model.entry import Entry, Kind, Problem
+from mountsync.model.entry import DIRECTORY, Entry, Kind, Problem
 from mountsync.model.plan import (
     Action,
     Delete,
@@ -210,6 +210,8 @@ class MountRecorder:
         if remote is None:
             place = self._scope.places.get(path)
             remote = self._scope.b.get(self._scope.remote_paths.get(place, path)) if place else None
+        if remote is None and agreed.entry.kind is Kind.DIRECTORY:
+            remote = DIRECTORY  # the remote has directories only where files are in them
         if remote is None:
             self._leave(path)
             return

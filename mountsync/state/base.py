@@ -145,11 +145,15 @@ class Base:
         """Whether anything was agreed in a directory."""
         return self._db.row("SELECT 1 FROM base WHERE parent = ? LIMIT 1", (node_id,)) is not None
 
-    def count_shown(self) -> int:
-        """How many places are agreed whose object still has a name here, counted no further than 2."""
+    def count_shown(self, *, without: Kind | None = None) -> int:
+        """How many places are agreed whose object still has a name here, counted no further than 2.
+
+        Objects of the kind `without` do not count.
+        """
         found = self._db.value(
-            "SELECT count(*) FROM (SELECT 1 FROM base b WHERE EXISTS"
-            " (SELECT 1 FROM dentry d WHERE d.node = b.node) LIMIT 2)"
+            "SELECT count(*) FROM (SELECT 1 FROM base b WHERE b.kind <> ? AND EXISTS"
+            " (SELECT 1 FROM dentry d WHERE d.node = b.node) LIMIT 2)",
+            (-1 if without is None else _KINDS.index(without),),
         )
         return int(found)
 

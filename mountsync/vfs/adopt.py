@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mountsync.errors import DirectoryNotEmpty, Stale
-from mountsync.model.entry import Entry, Kind
+from mountsync.model.entry import DIRECTORY, Entry, Kind
 from mountsync.paths import from_bytes, to_bytes
 from mountsync.reconcile.resolve import conflict_path
 from mountsync.state.base import Base, BaseRow
@@ -193,15 +193,7 @@ class Adopter:
             return False
         folder = self._tree.find(place[0])
         parent = place[0] if folder is not None and folder.nlink else ROOT_ID
-        when = time.strftime("%Y-%m-%d %H-%M-%S", time.localtime(self._clock() // 1_000_000_000))
-        name = to_bytes(
-            conflict_path(
-                from_bytes(place[1]),
-                when=when,
-                host=self._host,
-                taken=lambda path: self._is_taken(parent, to_bytes(path)),
-            )
-        )
+        name = self._name_beside(parent, place[1])
         with self._db.transaction:
             self._tree.link(parent, name, node.id)
             node.nlink = 1
@@ -209,6 +201,20 @@ class Adopter:
             self._changed_directory(parent)
         self._kernel().entry_appeared(parent, name)
         return True
+
+    def give_way(self, parent: NodeId, name: bytes, node_id: NodeId) -> None:
+        """Renames what is here to a conflict name, because the remote has a directory of this name."""
+        self.set_aside(parent, name, self._name_beside(parent, name), node_id)
+
+    def _name_beside(self, parent: NodeId, name: bytes) -> bytes:
+        when = time.strftime("%Y-%m-%d %H-%M-%S", time.localtime(self._clock() // 1_000_000_000))
+        found = conflict_path(
+            from_bytes(name),
+            when=when,
+            host=self._host,
+            taken=lambda path: self._is_taken(parent, to_bytes(path)),
+        )
+        return to_bytes(found)
 
     def _is_taken(self, parent: NodeId, name: bytes) -> bool:
         return self._tree.child_id(parent, name) is not None or self._base.find(parent, name) is not None
@@ -282,15 +288,10 @@ class Adopter:
             self._agree(parent, name, node, remote)
         self._kernel().attributes_changed(node_id)
 
-    def agree(self, row: BaseRow) -> None:
-        """Records an agreement that needs no change of the tree."""
+    def agree_directory(self, parent: NodeId, name: bytes, node: Node) -> None:
+        """Records that the remote has a directory that is here too."""
         with self._db.transaction:
-            self._base.put(row)
-
-    def forget(self, parent: NodeId, name: bytes) -> None:
-        """Records that neither side has anything at a place."""
-        with self._db.transaction:
-            self._base.remove(parent, name)
+            self._agree(parent, name, node, DIRECTORY)
 
     def mark_listed(self, directories: Iterable[NodeId]) -> None:
         """Records that all that the remote holds in these directories is known."""
@@ -307,6 +308,10 @@ class Adopter:
         if found != node_id or (node is not None and self._has_changes(node, seen)):
             raise Stale("the tree changed meanwhile", path=from_bytes(name))
         return node
+
+    def has_changes(self, node: Node) -> bool:
+        """Whether the node changed here since it was agreed."""
+        return self._has_changes(node, None)
 
     def _has_changes(self, node: Node, seen: int | None) -> bool:
         """Whether the node changed besides what the decision took into account."""

@@ -80,12 +80,33 @@ def test_remotes_that_cannot_rename(ops, without):
     play(ops, without=without)
 
 
+@given(lists(LOCAL, LOCAL, REMOTE, TIME, TIME, TROUBLE))
+@quick
+def test_remotes_without_directories(ops):
+    play(ops, flat=True)
+
+
 @given(st.lists(st.one_of(LOCAL, TIME), max_size=30))
 @quick
 def test_only_this_side_changes(ops):
     """Then the remote ends as the mount, and no conflict is ever seen."""
     history = play(ops)
     assert not [line for line in history.tree if "conflict" in line]
+
+
+@pytest.mark.parametrize(
+    "ops",
+    [
+        [("local_mkdir", "d"), ("flush",)],
+        [("local_mkdir", "a"), ("local_mkdir", "e")],
+        [("local_write", "b"), ("remote_write", "d/s/b")],
+        [("remote_write", "d/s"), ("flush",), ("remote_move", "d/s", "e/s")],
+        [("local_mkdir", "d"), ("local_write", "d/a"), ("flush",), ("local_rename", "d", "e")],
+    ],
+    ids=range(5),
+)
+def test_once_found_without_directories(ops):
+    play(ops, flat=True)
 
 
 # What was once found by longer runs
