@@ -92,6 +92,8 @@ class MountRecorder:
         self._waiting: set[NodeId] = set()
         """Nodes in a conflict: nothing can be done until one side changes or a person speaks."""
         self._began_ns = clock()
+        self._vacated: list[tuple[RelPath, Agreed]] = []
+        """What is agreed at places whose rows follow a rename first."""
         self._moved_rows: dict[Place, BaseRow] = {}
         self._row_places = {path: place for place, path in scope.remote_paths.items()}
         """Where the base has what the remote has at a path, while moves are carried out."""
@@ -193,9 +195,12 @@ class MountRecorder:
 
     def adopt_plan(self, plan: Plan) -> None:
         """Takes over what needs no action, and keeps conflicts and problems in the journal."""
+        leaving = {action.base for action in plan.to_b if isinstance(action, Move)}
         for path, agreed in plan.to_base.items():
             if agreed is None:
                 self._forget(path)
+            elif path in leaving:  # its row is still needed: it goes along with what is renamed
+                self._vacated.append((path, agreed))
             else:
                 self._already_equal(path, agreed)
         for conflict in plan.conflicts:
@@ -257,6 +262,11 @@ class MountRecorder:
     def commit(self) -> None:
         """One transaction: the base is what was really done, and settled rows leave the journal."""
         now = self._clock()
+        for path, agreed in self._vacated:
+            if path in self._row_places:
+                self._leave(path)  # it could not be renamed
+            else:
+                self._already_equal(path, agreed)
         with self._db.transaction:
             self._write()
             for place in self._begun:

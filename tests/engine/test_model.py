@@ -102,8 +102,9 @@ def test_only_this_side_changes(ops):
         [("local_write", "b"), ("remote_write", "d/s/b")],
         [("remote_write", "d/s"), ("flush",), ("remote_move", "d/s", "e/s")],
         [("local_mkdir", "d"), ("local_write", "d/a"), ("flush",), ("local_rename", "d", "e")],
+        [("remote_write", "d/b"), ("local_rename", "d/b", "d/a"), ("local_mkdir", "d/b")],
     ],
-    ids=range(5),
+    ids=range(6),
 )
 def test_once_found_without_directories(ops):
     play(ops, flat=True)
