@@ -183,7 +183,7 @@ def test_no_mount_there(shell: Shell, tmp_path: Path, command: str) -> None:
 
 
 def test_status_without_mounts_is_fine(shell: Shell) -> None:
-    assert shell.run("status").out == "nothing is mounted\n"
+    assert shell.run("status").out == "nothing is mounted, and no job runs\n"
 
 
 def test_control_characters_in_errors_are_escaped(shell: Shell, folder: Path) -> None:

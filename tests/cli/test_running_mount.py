@@ -86,7 +86,7 @@ def test_umount_waits_for_replication(place: Place) -> None:
     assert outcome.code == 0
     assert (place.remote / "a").read_text() == "near"
     assert not os.path.ismount(place.folder)
-    assert place.run("status").out == "nothing is mounted\n"
+    assert place.run("status").out == "nothing is mounted, and no job runs\n"
 
 
 def test_umount_now_keeps_the_rest_for_later_and_fsck_says_what(place: Place) -> None:
@@ -157,7 +157,7 @@ def test_missing_remote_folder(place: Place) -> None:
 def test_dead_mount_is_cleaned_up(place: Place) -> None:
     place.mount()
     os.kill(int(str(place.status()["pid"])), signal.SIGKILL)
-    wait_until(lambda: place.run("status").out == "nothing is mounted\n")
+    wait_until(lambda: place.run("status").out == "nothing is mounted, and no job runs\n")
     assert f"{place.folder} is dead" in place.run("doctor").out
     assert place.run("umount", str(place.folder)).code == 0
     assert not os.path.ismount(place.folder)
