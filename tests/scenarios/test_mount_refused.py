@@ -112,8 +112,8 @@ def test_damaged_state(mount: Mounted) -> None:
 
 def test_state_of_another_remote(mount: Mounted) -> None:
     mount.start().umount()
-    mount.remote = mount.home / "elsewhere"
-    mount.remote.mkdir()
+    mount.spec = str(mount.home / "elsewhere")
+    Path(mount.spec).mkdir()
     assert "belongs to another remote" in refused(mount)
 
 
