@@ -158,7 +158,7 @@ class Engine:
             self.remote,
             Hasher(self.remote, Digests(volume.database)),
             fetch=self.fetcher,
-            rules=Rules(tuning.host, tuning.conflict, self._delete_limit()),
+            rules=Rules(tuning.host, tuning.conflict),
             lanes=Lanes(tuning.transfers),
             transfers=self.steering.transfers,
             clock=volume.clock,

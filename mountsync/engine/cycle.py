@@ -14,7 +14,7 @@ from mountsync.engine.scope import Scope, node_of_token
 from mountsync.engine.settle import Failure, MountRecorder
 from mountsync.engine.storage_replica import StorageReplica
 from mountsync.engine.transfers import Transfers
-from mountsync.errors import Halted, MountsyncError, Stale
+from mountsync.errors import MountsyncError, Stale
 from mountsync.model.base import Agreed
 from mountsync.model.entry import Digest, Entry, Kind
 from mountsync.model.listing import Scan
@@ -22,11 +22,9 @@ from mountsync.model.plan import Conflict, ConflictPolicy, Move, Plan, Put, Reso
 from mountsync.paths import RelPath
 from mountsync.reconcile import (
     Comparator,
-    DeleteLimit,
     Settings,
     SideRules,
     reconcile,
-    too_many_deletes,
     wanted_digests,
 )
 from mountsync.state.base import Base
@@ -46,7 +44,6 @@ class Rules:
 
     host: str
     policy: ConflictPolicy
-    delete_limit: DeleteLimit
 
 
 @dataclass(slots=True)
@@ -121,17 +118,13 @@ class MountCycles:
         self._transfers = transfers
         self._clock = clock
 
-    async def run(
-        self, scope: Scope, *, confirmed: bool, restless: frozenset[NodeId] = frozenset()
-    ) -> Outcome:
-        """Makes both sides agree about the scope. Raises Halted when too much would be deleted."""
+    async def run(self, scope: Scope, *, restless: frozenset[NodeId] = frozenset()) -> Outcome:
+        """Makes both sides agree about the scope."""
         local = MountedReplica(self._volume, self._adopter, scope, self._fetch.content, restless)
         plan = await self._plan(scope, local)
         unfollowed = await self._split_unfollowed(scope, plan)
         if unfollowed is not None:
             return unfollowed
-        if scope.observed and not confirmed:
-            self._refuse_mass_delete(plan)
         recorder = MountRecorder(self._db, self._volume.tree, self._base, self._journal, scope, self._clock)
         missing = await self._bring_cold(plan, local)
         if missing is not None:
@@ -194,11 +187,6 @@ class MountCycles:
                 except MountsyncError as error:
                     return Failure(Side.B, action.path, error)
         return None
-
-    def _refuse_mass_delete(self, plan: Plan) -> None:
-        halt = too_many_deletes(plan, self._base.count(), self._rules.delete_limit)
-        if halt is not None and halt.side is Side.A:
-            raise Halted(halt.reason, hint="look at the remote, then run `mountsync resume --confirm`")
 
     async def _plan(self, scope: Scope, local: MountedReplica) -> Plan:
         settings = self._settings()

@@ -260,7 +260,7 @@ class Dispatcher:
 
     async def _run_claimed(self, scope: Scope, claim: Claim, rows: Sequence[JournalRow], large: bool) -> None:
         try:
-            outcome = await self._run(scope, claim, confirmed=False, nodes=[row.node for row in rows])
+            outcome = await self._run(scope, claim, nodes=[row.node for row in rows])
             if outcome.blocked:
                 self._suspects.update(row.node for row in rows)
             else:
@@ -282,9 +282,7 @@ class Dispatcher:
                 wait = wait_before_retry(row.attempts + 3, transient=True) if len(rows) == 1 else 1.0
                 self._volume.journal.postpone(row.node, row.version, now + int(wait * 1e9), problem)
 
-    async def observe(
-        self, seen: Seen, moves: Iterable[tuple[RelPath, RelPath]], *, confirmed: bool
-    ) -> Outcome | None:
+    async def observe(self, seen: Seen, moves: Iterable[tuple[RelPath, RelPath]]) -> Outcome | None:
         """A cycle about what was seen on the remote; None when another cycle is in the way."""
         builder = self._make_builder()
         builder.observe(seen, tuple(moves))
@@ -301,7 +299,7 @@ class Dispatcher:
             self._ledger.release(claim)
             raise
         scope.unrested = written
-        return await self._run(scope, claim, confirmed=confirmed, nodes=())
+        return await self._run(scope, claim, nodes=())
 
     def _save_open(self, builder: ScopeBuilder) -> frozenset[NodeId]:
         """What programs wrote and did not close yet counts as changed, or the remote's change would win."""
@@ -311,12 +309,12 @@ class Dispatcher:
             volume.quiesce(node)
         return written
 
-    async def _run(self, scope: Scope, claim: Claim, *, confirmed: bool, nodes: Iterable[NodeId]) -> Outcome:
+    async def _run(self, scope: Scope, claim: Claim, *, nodes: Iterable[NodeId]) -> Outcome:
         restless = frozenset(node for node in nodes if self._moving[node] >= _STALE_LIMIT)
         self._condition.cycles += 1
         self._condition.changed()
         try:
-            outcome = await self._cycles.run(scope, confirmed=confirmed, restless=restless)
+            outcome = await self._cycles.run(scope, restless=restless)
         finally:
             self._ledger.release(claim)
             self._condition.cycles -= 1

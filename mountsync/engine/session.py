@@ -333,7 +333,7 @@ class Session:
         """
         attempts = 0
         while seen:
-            outcome = await self.dispatcher.observe(seen, moves, confirmed=True)
+            outcome = await self.dispatcher.observe(seen, moves)
             if outcome is not None:
                 return outcome.unfollowed
             attempts += 1
