@@ -33,6 +33,8 @@ _SLICE: Final = 48
 """Entries that are compared between two checkpoints: under a millisecond."""
 _PLANTED: Final = 16
 """Entries that are planted between two checkpoints: about a millisecond."""
+_FOLDED: Final = 8
+"""So many of those slices are folded into the database at once."""
 _MANY: Final = 24
 """From so many paths in one directory on, listing it is cheaper than asking for each."""
 _ROWS: Final = 500
@@ -234,6 +236,10 @@ class Observer:
         for first in range(0, len(found), _PLANTED):
             await self._plant_some(node, found[first : first + _PLANTED])
             await trio.lowlevel.checkpoint()
+            if first // _PLANTED % _FOLDED == 0:
+                self._db.fold()  # a little at a time: all at once it would take long
+            if self._db.checkpoint_due:
+                await self._db.checkpoint()
 
     async def _plant_some(self, node: NodeId, found: Sequence[Listed]) -> None:
         entries = []
