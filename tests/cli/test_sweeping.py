@@ -60,7 +60,7 @@ def test_gc_lists_and_removes_by_age(shell: Shell, base: Path) -> None:
     sound = names(base)
     (base / "sub").mkdir()
     lay(base / "sub", "old", begun(9 * 86_400), meta=b"")
-    young = begun(60)
+    young = begun(1800)
     lay(base, "big", young, meta=b"")
     listed = shell.run("gc", spec(base))
     assert listed.code == 0, listed.err
