@@ -188,7 +188,8 @@ class Steering:
             dispatcher.ring()
             for _ in range(_ROUNDS):
                 await self._drained(self._volume.clock())
-                if not await self.session.scan():
+                # A cycle may have noted something itself, such as a file removed during its first upload.
+                if not await self.session.scan() and not self._waits(self._volume.clock()):
                     return
             await self._drained(self._volume.clock())
         finally:
@@ -204,14 +205,17 @@ class Steering:
             if self.condition.paused:
                 raise Busy("the mount was paused meanwhile", hint="run `mountsync resume` first")
             await self.session.reach()  # it may be back already
-            now = self._volume.clock()
-            waits = self._journal.has_due(until_ns, now, now + _RESTING_NS)
-            if not waits and not self.session.has_hints:
+            if not self._waits(until_ns) and not self.session.has_hints:
                 return
             with trio.move_on_after(_POLL_S) as scope:
                 await self.condition.wait_for_change()
             if scope.cancelled_caught:
                 self.session.dispatcher.ring()
+
+    def _waits(self, until_ns: int) -> bool:
+        """Whether a change that began before that time waits to be sent."""
+        now = self._volume.clock()
+        return self._journal.has_due(until_ns, now, now + _RESTING_NS)
 
     async def pause(self) -> None:
         """No transfers from now on; returns when none is under way."""
