@@ -280,10 +280,15 @@ def from_os_error(error: OSError, path: str | None = None) -> MountsyncError:
 
 def alone_in(error: BaseException) -> BaseException:
     """The error in a group, of groups: the first of ours, else the first; what is no group, itself."""
-    while isinstance(error, BaseExceptionGroup):
-        inner: list[BaseException] = list(error.exceptions)
-        error = next((one for one in inner if isinstance(one, MountsyncError)), inner[0])
-    return error
+    leaves: list[BaseException] = []
+    waiting = [error]
+    while waiting:
+        one = waiting.pop(0)
+        if isinstance(one, BaseExceptionGroup):
+            waiting += one.exceptions
+        else:
+            leaves.append(one)
+    return next((one for one in leaves if isinstance(one, MountsyncError)), leaves[0])
 
 
 def printable(text: str | None) -> str:

@@ -37,7 +37,14 @@ from mountsync.engine.fetch import Fetcher
 from mountsync.engine.steering import Steering
 from mountsync.engine.storage_replica import StorageReplica
 from mountsync.engine.transfers import Transfers
-from mountsync.errors import ConfigError, MountsyncError, NotFound, StateError, Unreachable, from_os_error
+from mountsync.errors import (
+    ConfigError,
+    NotFound,
+    StateError,
+    Unreachable,
+    alone_in,
+    from_os_error,
+)
 from mountsync.formats.local_names import LocalNames
 from mountsync.fuse.notifier import FuseNotifier
 from mountsync.fuse.session import Options, serve
@@ -76,23 +83,9 @@ def run(settings: MountSettings) -> None:
     try:
         trio.run(main, settings)
     except BaseExceptionGroup as group:
-        raise _first(group) from group
+        raise alone_in(group) from group
     except OSError as error:
         raise from_os_error(error) from error
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What really happened, out of the groups that nurseries make; an error of ours before all others."""
-    leaves: list[BaseException] = []
-    waiting: list[BaseException] = [group]
-    while waiting:
-        error = waiting.pop(0)
-        if isinstance(error, BaseExceptionGroup):
-            waiting += error.exceptions
-        else:
-            leaves.append(error)
-    known = (error for error in leaves if isinstance(error, MountsyncError))
-    return next(known, leaves[0])
 
 
 async def main(settings: MountSettings) -> None:

@@ -26,11 +26,11 @@ from mountsync.formats.modal_sidecar import (
     shard_of,
     shard_path,
 )
-from mountsync.storage.modal.together import each
 from mountsync.storage.modal.transport import NativeEntry
 from mountsync.storage.modal.upload import Plainly, Uploader
 from mountsync.storage.modal.volume import Volume
 from mountsync.storage.sources import BytesSource
+from mountsync.storage.together import each
 
 DEBOUNCE: Final = 2.0
 """Seconds from a change to the flush that takes it and all others of that time along."""

@@ -17,10 +17,10 @@ import trio
 from mountsync.errors import Stale, Unreachable
 from mountsync.storage.api import Source
 from mountsync.storage.modal.refusals import MaybeOurs, UrlRefused
-from mountsync.storage.modal.together import each
 from mountsync.storage.modal.tokens import fingerprint
 from mountsync.storage.modal.transport import BLOCK, FilePut, Transport
 from mountsync.storage.modal.volume import Volume
+from mountsync.storage.together import each
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

@@ -9,9 +9,9 @@ from mountsync.errors import MountsyncError, NotADirectory, NotFound, Permission
 from mountsync.model.entry import DIRECTORY, Entry, Kind, Problem
 from mountsync.paths import RelPath, ancestors, is_within
 from mountsync.storage.api import Listed
-from mountsync.storage.modal.together import each
 from mountsync.storage.s3 import mtimes
 from mountsync.storage.s3.objects import Objects, token_of
+from mountsync.storage.together import each
 
 _AT_ONCE: Final = 12
 _MOST_TIMES: Final = 500_000

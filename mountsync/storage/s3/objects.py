@@ -10,10 +10,10 @@ from mountsync.errors import IsADirectory, NotADirectory, NotFound, Stale
 from mountsync.model.entry import DIRECTORY, Entry, Kind, Token
 from mountsync.paths import RelPath, ancestors
 from mountsync.storage.api import ABSENT, Expect
-from mountsync.storage.modal.together import each
 from mountsync.storage.s3 import mtimes
 from mountsync.storage.s3.client import Answer, Client
 from mountsync.storage.s3.keys import Keys
+from mountsync.storage.together import each
 
 _FOLDER_SECONDS: Final = 30.0
 _MOST_FOLDERS: Final = 100_000

@@ -13,11 +13,11 @@ from mountsync.errors import MountsyncError, NotFound, PathError, Stale, Unreach
 from mountsync.model.entry import Entry, Token
 from mountsync.paths import RelPath
 from mountsync.storage.api import ABSENT, Expect, Source
-from mountsync.storage.modal.together import each
 from mountsync.storage.s3.attempts import Attempt, Attempts
 from mountsync.storage.s3.guards import Guards
 from mountsync.storage.s3.objects import Objects, condition, token_of
 from mountsync.storage.s3.refusals import NoSuchUpload, StaleAfterRetry
+from mountsync.storage.together import each
 
 _MOST_PARTS: Final = 10_000
 _MIB: Final = 1 << 20
