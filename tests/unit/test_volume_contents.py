@@ -327,7 +327,7 @@ def test_read_only(tmp_path: Path) -> None:
 
 async def until(kit: Kit, sql: str, wanted: object) -> None:
     """Waits for the threads that sync: their time is real."""
-    for _ in range(1000):
+    for _ in range(6000):
         if kit.database.value(sql) == wanted:
             return
         await trio.to_thread.run_sync(time.sleep, 0.005)
