@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pty
-import select
 import shutil
 import signal
 import subprocess
@@ -14,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+
+from tests.parts.readable import readable_within
 
 LIMIT_S = 60.0
 
@@ -66,8 +67,7 @@ class Terminal:
         self.screen = b""
 
     def _read(self, seconds: float) -> bool:
-        readable, _, _ = select.select([self._end], [], [], seconds)
-        if not readable:
+        if not readable_within(self._end, seconds):
             return False
         try:
             self.screen += os.read(self._end, 65536)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from mountsync.fuse.mountpoint import unmount
 from mountsync.model.status import Status
 from mountsync.state.database import Database
 from mountsync.vfs import fsck
+from tests.parts.readable import readable_within
 from tests.parts.trees import differences, programs_leftovers
 
 READY_S = 30.0
@@ -94,8 +94,7 @@ class Mounted:
                 text=True,
             )
         assert self.process.stdout is not None
-        readable, _, _ = select.select([self.process.stdout], [], [], READY_S)
-        said = self.process.stdout.readline() if readable else "nothing"
+        said = self.process.stdout.readline() if readable_within(self.process.stdout, READY_S) else "nothing"
         if said != f"mounted {self.spec} on {self.path}\n":
             self.kill9()
             raise AssertionError(f"the mount said {said!r}\n{self.log.read_text()}")

@@ -131,12 +131,13 @@ def _running_server():
 
 @pytest.fixture
 def s3_server(_running_server):
-    """As it is at first, but for the buckets of other tests."""
+    """As it is at first; its buckets are gone after the test."""
     server = _running_server
     server.compares, server.fault = True, lambda method, query: None
     server.requests.clear()
     yield server
     server.fault = lambda method, query: None
+    server.objects.reset()  # each object holds an open file until then
 
 
 @pytest.fixture
