@@ -45,13 +45,12 @@ from mountsync.errors import (
     alone_in,
     from_os_error,
 )
-from mountsync.formats.local_names import LocalNames
 from mountsync.fuse.notifier import FuseNotifier
 from mountsync.fuse.session import Options, serve
 from mountsync.model.plan import ConflictPolicy
 from mountsync.model.status import ConflictStatus, CycleStatus, ProblemStatus
 from mountsync.paths import RelPath
-from mountsync.settings import Durability, MountSettings
+from mountsync.settings import Durability, MountSettings, Thumbnails
 from mountsync.state.base import Base
 from mountsync.state.database import Database, StateLock, make_folder
 from mountsync.state.journal import Journal
@@ -164,7 +163,7 @@ def _check_identity(settings: MountSettings, database: Database, storage: Storag
 
 def _exclusion(settings: MountSettings) -> Callable[[RelPath], bool]:
     """Which paths never travel: temporary files of programs, and what the user's filter matches."""
-    local = LocalNames()
+    local = settings.local_only
     if settings.filter_from is None:
         return local.holds
     try:
@@ -244,7 +243,7 @@ class _Mount:
 
     def _make_volume(self) -> Volume:
         settings = self.settings
-        local = LocalNames()
+        local = settings.local_only
         umask = _umask() if settings.umask is None else settings.umask
         owner = Owner(
             os.getuid() if settings.uid is None else settings.uid,
@@ -262,6 +261,7 @@ class _Mount:
                 owner=owner,
                 local_only=lambda name: local.holds_name(name.decode("utf-8", "surrogateescape")),
                 read_only=settings.read_only,
+                hidden=_exclusion(settings),
             ),
             clock=self.clock,
             kernel=self.notifier,
@@ -328,6 +328,7 @@ class _Mount:
             allow_other=settings.allow_other,
             read_only=settings.read_only,
             durable_close=settings.durability is Durability.CLOSE,
+            thumbnails=settings.thumbnails is Thumbnails.ALLOW,
         )
         await serve(self.volume, fetcher, mountpoint, options, self.notifier, task_status=task_status)
         self.ending.set()

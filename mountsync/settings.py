@@ -38,6 +38,15 @@ class Durability(Enum):
     """At once: close does what fsync does."""
 
 
+class Thumbnails(Enum):
+    """What programs get that look into every file of a folder by themselves: thumbnailers, indexers."""
+
+    ALLOW = "allow"
+    """Every content, downloaded for them where it is not here."""
+    REFUSE = "refuse"
+    """What is here; EACCES where it would have to be downloaded."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MountSettings:
     """One mount, every option resolved and typed. Sizes in bytes, durations in seconds."""
@@ -80,6 +89,7 @@ class MountSettings:
     """Which names stay on this machine: temporary and lock files of programs."""
     offline: bool = False
     """Start without asking the remote; nothing travels until `resume`."""
+    thumbnails: Thumbnails = Thumbnails.REFUSE
     log_level: str = "info"
     log_format: str = "auto"
     log_file: Path | None = None
@@ -278,6 +288,13 @@ MOUNT_OPTIONS: Final[tuple[MountOption, ...]] = (
     ),
     MountOption(
         "local_only", _local_only, "NAMES", "More names that never travel, with * and ?, comma between."
+    ),
+    MountOption(
+        "thumbnails",
+        _choice(Thumbnails),
+        "allow|refuse",
+        "Whether thumbnailers and indexers may download what they look at.",
+        "refuse",
     ),
     MountOption("offline", _switch, "", "Start without asking the remote; `resume` goes online."),
     MountOption(

@@ -18,7 +18,7 @@ from mountsync.errors import MountsyncError, Stale
 from mountsync.model.base import Agreed
 from mountsync.model.entry import Digest, Entry, Kind
 from mountsync.model.listing import Scan
-from mountsync.model.plan import Conflict, ConflictPolicy, Move, Plan, Put, Resolved, Side
+from mountsync.model.plan import Conflict, ConflictPolicy, Delete, Move, Plan, Put, Resolved, Side
 from mountsync.paths import RelPath
 from mountsync.reconcile import (
     Comparator,
@@ -126,7 +126,7 @@ class MountCycles:
         if unfollowed is not None:
             return unfollowed
         recorder = MountRecorder(self._db, self._volume.tree, self._base, self._journal, scope, self._clock)
-        missing = await self._bring_cold(plan, local)
+        missing = await self._bring_cold(plan, local) or await self._bring_leaving(plan, scope)
         if missing is not None:
             recorder.give_up(missing.error)
             return Outcome(failures=[missing], blocked=True)
@@ -187,6 +187,29 @@ class MountCycles:
                 except MountsyncError as error:
                     return Failure(Side.B, action.path, error)
         return None
+
+    async def _bring_leaving(self, plan: Plan, scope: Scope) -> Failure | None:
+        """Fetches what leaves the remote and lives on here alone: what was put into the trash."""
+        for action in plan.to_b:
+            if isinstance(action, Delete):
+                try:
+                    await self._bring_left(action.path, scope)
+                except MountsyncError as error:
+                    return Failure(Side.B, action.path, error)
+        return None
+
+    async def _bring_left(self, path: RelPath, scope: Scope) -> None:
+        place = scope.places.get(path)
+        row = None if place is None else scope.rows.get(place)
+        node = None if row is None else self._volume.tree.find(row.node)
+        if row is None or node is None or not self._volume.tree.names(node.id):
+            return
+        if node.is_directory and not node.listed:
+            await self._fetch.children(node.id)
+            raise Stale("what is in it has to be brought here first", path=path)
+        is_cold = node.is_file and node.size and not node.is_complete
+        if is_cold and node.generation == row.generation:
+            await self._fetch.content(node.id, 0, node.size)
 
     async def _plan(self, scope: Scope, local: MountedReplica) -> Plan:
         settings = self._settings()

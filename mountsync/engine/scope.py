@@ -212,6 +212,12 @@ class ScopeBuilder:
                 self.add_below(node)
         elif set(agreed) != set(named):
             self._shifted.add(node)
+            if all(self._is_hidden(place) for place in named):
+                self.add_below(node)  # a directory in the trash: nothing below it has changed by itself
+
+    def _is_hidden(self, place: Place) -> bool:
+        folder = self._now.local_folder(place[0])
+        return folder is not None and self._hidden(join(folder, from_bytes(place[1])))
 
     def _add_place(self, place: Place) -> None:
         if place in self._places:

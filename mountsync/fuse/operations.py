@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import errno
 import functools
+import logging
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import pyfuse3
+import trio
 
 from mountsync.fuse.attributes import absent, prepare
 from mountsync.fuse.errno import failure
 from mountsync.fuse.fetcher import Fetcher
 from mountsync.fuse.gate import Gate
 from mountsync.fuse.herald import Herald, News
+from mountsync.fuse.visitors import is_uninvited
 from mountsync.state.tree import Node
 from mountsync.vfs.absent import ChildrenAbsent, ContentAbsent
 from mountsync.vfs.handles import DirHandle, Handle
@@ -23,6 +26,7 @@ from mountsync.vfs.volume import Volume
 _ROUNDS: Final = 8
 """Fetches after which a request that still lacks something is given up."""
 _NOT_KEPT: Final = pyfuse3.FUSEError(errno.ENOTSUP)
+_log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
 _Asked = ParamSpec("_Asked")
 
@@ -57,7 +61,9 @@ class MountOperations:
         durable_close: bool = False,
         writeback: bool = True,
         herald: Herald | None = None,
+        thumbnails: bool = True,
     ) -> None:
+        """Without `thumbnails`, thumbnailers and indexers open no file whose content is not here."""
         self.enable_writeback_cache = writeback
         self._volume = volume
         self._fetcher = fetcher
@@ -69,6 +75,7 @@ class MountOperations:
         self._unknown = absent()
         self._unknown.entry_timeout = 0
         self._herald = herald
+        self._thumbnails = thumbnails
 
     def init(self) -> None:
         """The kernel is there; nothing is left to do."""
@@ -277,8 +284,20 @@ class MountOperations:
         self._files[handle.id] = handle
         return self._opened(handle), self._entry(node)
 
+    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        if not self._thumbnails and self._volume.is_cold(inode) and not flags & (os.O_ACCMODE | os.O_TRUNC):
+            await self._refuse_uninvited(ctx.pid)
+        return await self._open(inode, flags, ctx)
+
+    async def _refuse_uninvited(self, pid: int) -> None:
+        """Raises EACCES for a program that would download everything for itself."""
+        self._gate.hand_over()
+        if await trio.to_thread.run_sync(is_uninvited, pid):
+            _log.debug("process %d reads what nobody asked for: refused", pid)
+            raise pyfuse3.FUSEError(errno.EACCES)
+
     @handler
-    def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+    def _open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         handle = self._volume.open(inode, flags, ctx.uid)
         self._files[handle.id] = handle
         return self._opened(handle)

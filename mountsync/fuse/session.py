@@ -35,6 +35,8 @@ class Options:
     name: str = "mountsync"
     allow_other: bool = False
     read_only: bool = False
+    executable: bool = True
+    """Programs in it can be run."""
     durable_close: bool = False
     """Close does what fsync does."""
     writeback: bool = True
@@ -42,6 +44,8 @@ class Options:
     read_ahead: int | None = 1024
     herald: bool = True
     """Watchers of the folder hear of what came from the remote."""
+    thumbnails: bool = True
+    """Thumbnailers and indexers may read what has to be downloaded for them."""
 
 
 async def serve(
@@ -70,6 +74,7 @@ async def serve(
         durable_close=options.durable_close,
         writeback=options.writeback,
         herald=herald,
+        thumbnails=options.thumbnails,
     )
     volume.times_by_kernel = options.writeback
     undo = install(gate) if is_known() else _nothing
@@ -107,7 +112,13 @@ def _mount(mountpoint: str, options: Options) -> _Link:
     asked: dict[str, str | None] = {"default_permissions": None, "max_read": str(MAX_READ)}
     if options.allow_other:
         asked["allow_other"] = None
-    device = mounting.mount(mountpoint, asked, name=options.name, read_only=options.read_only)
+    device = mounting.mount(
+        mountpoint,
+        asked,
+        name=options.name,
+        read_only=options.read_only,
+        executable=options.executable,
+    )
     if options.read_ahead is not None:
         mounting.raise_read_ahead(mountpoint, options.read_ahead)
     if not is_known():

@@ -178,6 +178,15 @@ class Tree:
         """All names in a directory with their ids, sorted by name."""
         return self._db.rows("SELECT name, node FROM dentry WHERE parent = ? ORDER BY name", (parent,))
 
+    def below(self, parent: int) -> list[NodeId]:
+        """Every node below a directory, at any depth."""
+        found = self._db.rows(
+            "WITH RECURSIVE below(id) AS (SELECT node FROM dentry WHERE parent = ?"
+            " UNION SELECT d.node FROM dentry d JOIN below b ON d.parent = b.id) SELECT id FROM below",
+            (parent,),
+        )
+        return [row[0] for row in found]
+
     def has_children(self, parent: int) -> bool:
         """Whether a directory has any entry."""
         return self._db.row("SELECT 1 FROM dentry WHERE parent = ? LIMIT 1", (parent,)) is not None

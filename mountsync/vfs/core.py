@@ -19,7 +19,7 @@ from mountsync.errors import (
     PermissionDenied,
     ReadOnly,
 )
-from mountsync.paths import MAX_NAME_BYTES, OURS, RelPath, from_bytes
+from mountsync.paths import MAX_NAME_BYTES, OURS, RelPath, from_bytes, parts_of
 from mountsync.state.base import Base
 from mountsync.state.database import Database
 from mountsync.state.journal import Journal
@@ -66,6 +66,14 @@ class Rules:
     owner: Owner
     local_only: Callable[[bytes], bool]
     read_only: bool = False
+    hidden: Callable[[RelPath], bool] | None = None
+    """Which paths never travel, by the user's filter too; None: those with a part that is `local_only`."""
+
+    def hides(self, path: RelPath) -> bool:
+        """Whether a path never travels."""
+        if self.hidden is not None:
+            return self.hidden(path)
+        return any(self.local_only(part.encode("utf-8", "surrogateescape")) for part in parts_of(path))
 
 
 class Core:

@@ -52,6 +52,11 @@ class Files(Namespace, Saving):
             return False
         return self._room(handle.file.node) < MAX_SIZE
 
+    def is_cold(self, node_id: int) -> bool:
+        """Whether reading the file would have to ask the remote for some of its content."""
+        node = self.tree.find(node_id)
+        return node is not None and node.place in (Place.NOWHERE, Place.GAPS) and node.size > 0
+
     def _handle(self, opened: OpenFile, flags: int, uid: int) -> Handle:
         opened.handles += 1
         return Handle(next(self._handle_ids), opened, flags, uid == 0)

@@ -12,6 +12,7 @@ from mountsync.errors import (
     NotADirectory,
     NotFound,
 )
+from mountsync.paths import from_bytes
 from mountsync.state.tree import Node
 from mountsync.vfs.namespace import Namespace
 
@@ -84,6 +85,7 @@ class Renaming(Namespace):
         now = self.clock()
         over, node = move.over, move.node
         removed = False
+        comes_out = self._is_hidden_directory(move.source, move.name, node)
         with self.database.transaction:
             self.tree.unlink(move.source.id, move.name)
             self.tree.relink(move.target.id, move.new_name, node.id)
@@ -97,6 +99,8 @@ class Renaming(Namespace):
             node.ctime_ns = now
             self.tree.save(node)
             self._note(node, now)
+            if comes_out:
+                self._note_below(node, now)
             if over is not None:
                 removed = self._lose_name(over, now)
         self._forget_room()
@@ -116,6 +120,11 @@ class Renaming(Namespace):
         if over.id == node.id:
             return
         now = self.clock()
+        coming_out = [
+            each
+            for each, above, name in ((node, move.source, move.name), (over, move.target, move.new_name))
+            if self._is_hidden_directory(above, name, each)
+        ]
         with self.database.transaction:
             self.tree.relink(move.source.id, move.name, over.id)
             self.tree.relink(move.target.id, move.new_name, node.id)
@@ -129,5 +138,19 @@ class Renaming(Namespace):
                 each.ctime_ns = now
                 self.tree.save(each)
                 self._note(each, now)
+            for each in coming_out:
+                self._note_below(each, now)
         self._forget_room()
         self._stir()
+
+    def _is_hidden_directory(self, above: Node, name: bytes, node: Node) -> bool:
+        """Whether a directory is at a path that never travels, in the trash for example."""
+        if not node.is_directory:
+            return False
+        folder = self.tree.path(above.id)
+        return folder is not None and self.rules.hides(from_bytes(b"/".join(filter(None, (folder, name)))))
+
+    def _note_below(self, node: Node, now: int) -> None:
+        """All below a directory that begins to travel: nothing of it is known to the remote."""
+        for below in self.tree.below(node.id):
+            self._note(self.tree.node(below), now)
