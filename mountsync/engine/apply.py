@@ -55,6 +55,10 @@ def is_surprise(error: MountsyncError) -> bool:
 LARGE: Final = 4 << 20
 """Bodies above this size share all lanes but one, so that one is always free for small ones."""
 
+SMALL: Final = 1 << 16
+"""Bodies up to this size may travel in larger crowds, where the remote likes that."""
+_SMALL_PER_TRANSFER: Final = 64
+
 Hash: TypeAlias = Callable[[Side, Source], Awaitable[Digest | None]]
 """Computes the digest of a body that comes from a side; None: not worth it there."""
 
@@ -78,14 +82,21 @@ class Recorder(Protocol):
 class Lanes:
     """How many bodies travel at once, for all cycles of a session together."""
 
-    def __init__(self, transfers: int) -> None:
+    def __init__(self, transfers: int, small_at_once: int = 0) -> None:
+        """`small_at_once`: what the remotes like of small bodies; they get it unless `transfers` is small."""
+        small = max(transfers, min(small_at_once, _SMALL_PER_TRANSFER * transfers))
         self._all = trio.CapacityLimiter(transfers)
         self._large = trio.CapacityLimiter(max(1, transfers - 1))
+        self._small = trio.CapacityLimiter(small) if small > transfers else self._all
         self.width = 2 * transfers
         """How many actions of one kind a cycle works on at once."""
+        self.small_width = max(self.width, small)
+        """The same, of small bodies."""
 
     def of_size(self, size: int) -> Lane:
         """The lane for a body."""
+        if size <= SMALL:
+            return Lane([self._small])
         return Lane([self._large, self._all] if size > LARGE else [self._all])
 
 
@@ -156,11 +167,13 @@ class Executor:
         if len(actions) == 1:
             await self._guarded(side, actions[0])
             return
-        large = [action for action in actions if _is_large(action)]
-        small = [action for action in actions if not _is_large(action)]
+        crowds: dict[int, list[Action]] = {}
+        for action in actions:
+            crowds.setdefault(_size_class(action), []).append(action)
         async with trio.open_nursery() as nursery:
-            self._crowd(nursery, side, small, self.lanes.width)
-            self._crowd(nursery, side, large, self.lanes.width)
+            for size_class, crowd in crowds.items():
+                width = self.lanes.width if size_class else self.lanes.small_width
+                self._crowd(nursery, side, crowd, width)
 
     def _crowd(self, nursery: trio.Nursery, side: Side, actions: Sequence[Action], width: int) -> None:
         # A few workers share one iterator, so that ten thousand files are not ten thousand tasks.
@@ -250,8 +263,11 @@ def _carries_body(action: Action) -> bool:
     return isinstance(action, Put)
 
 
-def _is_large(action: Action) -> bool:
-    return isinstance(action, Put) and action.entry.size > LARGE
+def _size_class(action: Action) -> int:
+    """0: a small body; 1: whatever is neither small nor large; 2: a large one."""
+    if not isinstance(action, Put):
+        return 1
+    return (action.entry.size > SMALL) + (action.entry.size > LARGE)
 
 
 def _waves(actions: Sequence[Action]) -> Iterable[Sequence[Action]]:

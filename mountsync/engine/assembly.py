@@ -22,9 +22,11 @@ from mountsync.engine.steering import Steering
 from mountsync.engine.storage_replica import StorageReplica
 from mountsync.engine.traces import Traces
 from mountsync.engine.upkeep import Upkeep
+from mountsync.engine.witness import Witness
 from mountsync.model.plan import ConflictPolicy
 from mountsync.paths import RelPath, is_ours
 from mountsync.reconcile import DeleteLimit
+from mountsync.state.attempts import Attempts
 from mountsync.state.digests import Digests
 from mountsync.storage.api import Storage
 from mountsync.vfs.adopt import Adopter, Ownership
@@ -70,9 +72,11 @@ class Engine:
         self._tuning = tuning
         adopter = self._make_adopter()
         volume.rescue = adopter.rescue
-        traces = self._make_traces()
+        self._hasher = Hasher(remote, Digests(volume.database))
+        self._attempts = Attempts(volume.database)
+        self.traces = self._make_traces()
         self.observer = Observer(
-            volume.database, volume.tree, volume.base, remote, adopter, self.ledger, traces
+            volume.database, volume.tree, volume.base, remote, adopter, self.ledger, self.traces
         )
         self.session = self._make_session(opener)
         self.fetcher = self._make_fetcher(adopter, nursery)
@@ -107,11 +111,12 @@ class Engine:
         volume = self.volume
         return Traces(
             volume.database,
-            volume.tree,
             volume.base,
             volume.journal,
-            mtime_precision_ns=lambda: self.remote.info.mtime_precision_ns,
-            clock=volume.clock,
+            self._attempts,
+            self.remote,
+            Witness(volume, self._hasher).same_content,
+            volume.clock,
         )
 
     def _make_session(self, opener: Callable[[], Awaitable[Storage]] | None) -> Session:
@@ -153,13 +158,14 @@ class Engine:
             volume.database,
             volume.journal,
             volume.base,
+            self._attempts,
             volume,
             adopter,
             self.remote,
-            Hasher(self.remote, Digests(volume.database)),
+            self._hasher,
             fetch=self.fetcher,
             rules=Rules(tuning.host, tuning.conflict),
-            lanes=Lanes(tuning.transfers),
+            lanes=Lanes(tuning.transfers, self.remote.info.small_at_once),
             transfers=self.steering.transfers,
             clock=volume.clock,
         )
@@ -173,6 +179,7 @@ class Engine:
             self._make_builder,
             nursery,
             self.session.report,
+            self.traces,
             delays=Delays(int(self._tuning.write_delay * 1e9)),
             transfers=self._tuning.transfers,
             max_delete=self._tuning.max_delete,

@@ -115,6 +115,8 @@ class StorageInfo:
     """The size in bytes, and alignment, of ranged reads that the storage likes."""
     concurrency: int = 4
     """How many transfers at once it bears."""
+    small_at_once: int = 0
+    """How many small bodies (64 KiB and less) at once it likes, where they share calls; 0: no more."""
     flat: bool = False
     """One recursive listing is cheaper than one per directory."""
     stable_tokens: bool = False

@@ -14,6 +14,8 @@ from mountsync.storage.api import Source, Storage
 
 PIECE: Final = 1 << 20
 """Bytes read at once by whoever streams a source: large enough to hide a thread hop."""
+_LITTLE: Final = 1 << 16
+"""Up to this size in bytes a thread costs more than the bytes, if they are in memory."""
 
 
 class BytesSource:
@@ -73,7 +75,9 @@ class FileSource:
 
     async def read(self, offset: int, length: int) -> bytes:
         wanted = max(0, min(length, self.size - offset))
-        data = await trio.to_thread.run_sync(os.pread, self._fd, wanted, offset)
+        data = _at_once(self._fd, wanted, offset) if wanted <= _LITTLE else None
+        if data is None:
+            data = await trio.to_thread.run_sync(os.pread, self._fd, wanted, offset)
         if len(data) != wanted:
             raise Stale("the file became shorter while it was read")
         return data
@@ -115,6 +119,16 @@ async def read_range(
     if len(data) != wanted:
         raise Corrupt(f"{len(data)} bytes came where {wanted} were expected", path=path)
     return data
+
+
+def _at_once(descriptor: int, length: int, offset: int) -> bytes | None:
+    """The bytes if the kernel has them in memory; None when they must be waited for, or it cannot tell."""
+    buffer = bytearray(length)
+    try:
+        count = os.preadv(descriptor, [buffer], offset, os.RWF_NOWAIT)
+    except OSError:
+        return None
+    return bytes(buffer) if count == length else None
 
 
 class PieceReader:

@@ -33,7 +33,7 @@ from mountsync.model.status import SessionState
 from mountsync.paths import ROOT, RelPath, ancestors, is_ours
 from mountsync.reconcile import Direction, Halt, too_many_deletes
 from mountsync.state.pairs import PairState, Rows
-from mountsync.storage.api import Enforcement, Source, Storage, SupportsAttempts
+from mountsync.storage.api import Enforcement, Source, Storage, SupportsAttempts, SupportsBody
 
 _ROUNDS: Final = 5
 _MANY: Final = 500
@@ -120,7 +120,7 @@ class PairRun:
                 self._hidden,
                 self._backups.get(side),
                 hash_bodies=two_way,
-                open_bodies=copies_in_kernel,
+                open_bodies=copies_in_kernel or not all(isinstance(each, SupportsBody) for each in (a, b)),
             )
             for side, storage in ((Side.A, a), (Side.B, b))
         }
@@ -315,7 +315,7 @@ class PairRun:
         self._progress.recorder = recorder
         self._progress.to_do = len(plan.to_a) + len(plan.to_b)
         a, b = self._sides[Side.A], self._sides[Side.B]
-        lanes = Lanes(self._options.transfers)
+        lanes = Lanes(self._options.transfers, max(a.info.small_at_once, b.info.small_at_once))
         executor = Executor(a, b, recorder, lanes, self._progress.transfers, _hash_later)
         if plan.is_empty:
             await self._commit(recorder)

@@ -24,7 +24,7 @@ _WORTH_LISTING: Final = 4
 _LISTING_FACTOR: Final = 40
 """... unless it is known to hold more than so many entries per look."""
 _PUTS_AT_ONCE: Final = 2
-_FILES_PER_PUT: Final = 64
+_FILES_PER_PUT: Final = 256
 
 _Look: TypeAlias = tuple[str, asyncio.Future[NativeEntry | None]]
 _FEW: Final = 4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Final
 
 import trio
@@ -38,20 +38,21 @@ class Book:
     @asynccontextmanager
     async def alone_with(self, *paths: str) -> AsyncIterator[None]:
         """Keeps other tasks of ours from committing at these paths meanwhile."""
-        async with AsyncExitStack() as stack:
+        held: list[str] = []
+        try:
             for path in sorted(set(paths)):
-                await stack.enter_async_context(self._alone(path))
+                await self._locks.setdefault(path, trio.Lock()).acquire()
+                held.append(path)
             yield
+        finally:
+            for path in held:
+                self._let_go(path)
 
-    @asynccontextmanager
-    async def _alone(self, path: str) -> AsyncIterator[None]:
-        lock = self._locks.setdefault(path, trio.Lock())
-        async with lock:
-            try:
-                yield
-            finally:
-                if not lock.statistics().tasks_waiting:
-                    del self._locks[path]
+    def _let_go(self, path: str) -> None:
+        lock = self._locks[path]
+        lock.release()
+        if not lock.locked():
+            del self._locks[path]
 
     def hides(self, path: str) -> bool:
         """Whether the path is no file of the user's."""

@@ -1,6 +1,7 @@
 """An asyncio loop in a thread of its own, for libraries that know only asyncio; called from trio.
 
 Only coroutines that belong to that loop may be given to it. Made after any fork, closed by `aclose`.
+Waking the other thread costs more than most calls, so what comes at the same time shares one waking.
 """
 
 from __future__ import annotations
@@ -8,53 +9,95 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections import deque
 from collections.abc import Callable, Coroutine
-from concurrent.futures import CancelledError, Future
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import trio
 
 from mountsync.errors import Unreachable
 
 T = TypeVar("T")
+_Errand: TypeAlias = Callable[[], object]
+
+
+class _Post:
+    """Errands for another thread. `wake` makes that thread call `deliver` soon."""
+
+    def __init__(self, wake: Callable[[_Errand], object]) -> None:
+        self._wake = wake
+        self._errands: deque[_Errand] = deque()
+        self._is_coming = False
+
+    def send(self, errand: _Errand) -> None:
+        """Has `errand` run there. Called by one thread only."""
+        self._errands.append(errand)
+        if not self._is_coming:
+            self._is_coming = True
+            self._wake(self.deliver)
+
+    def deliver(self) -> None:
+        """Runs what was sent; on the other thread."""
+        self._is_coming = False  # before the first look: what is sent from now on wakes again
+        while self._errands:
+            self._errands.popleft()()
 
 
 class Started(Generic[T]):
     """A coroutine that runs on the other loop."""
 
-    def __init__(self, future: Future[T]) -> None:
-        self._future = future
+    def __init__(self, thread: AsyncioThread, work: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._thread = thread
+        self._work = work
+        self._task: asyncio.Task[T] | None = None
+        self._unwanted = False
+        self._done = trio.Event()
+
+    def begin(self) -> None:
+        """Starts the coroutine; on the asyncio loop."""
+        if self._unwanted:
+            return
+        self._task = asyncio.get_running_loop().create_task(self._work())
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[T]) -> None:
+        if not task.cancelled():
+            task.exception()  # an error that nobody waits for any more is no news
+        self._thread.tell(self._done.set)
 
     async def wait(self) -> T:
         """Its result or its error. Cancelling the wait cancels the coroutine."""
-        done = trio.Event()
-        token = trio.lowlevel.current_trio_token()
-
-        def wake(_: object) -> None:
-            with contextlib.suppress(trio.RunFinishedError):
-                token.run_sync_soon(done.set)
-
-        self._future.add_done_callback(wake)
         try:
-            await done.wait()
-            return self._future.result()
-        except CancelledError:
+            await self._done.wait()
+            assert self._task is not None
+            return self._task.result()
+        except asyncio.CancelledError:
             raise Unreachable("the connection to Modal was closed") from None
         finally:
             self.cancel()
 
     def cancel(self) -> None:
         """Stops it soon; no error when it is over."""
-        self._future.cancel()
+        self._unwanted = True
+        if not self._done.is_set():
+            self._thread.ask(self._stop)
+
+    def _stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
 
 
 class AsyncioThread:
-    """Runs coroutines of asyncio for tasks of trio."""
+    """Runs coroutines of asyncio for tasks of trio, of the run in which it was made."""
 
     def __init__(self, name: str) -> None:
         self.busy = 0
         """How many calls of `run` are under way."""
         self._loop = asyncio.new_event_loop()
+        self._there = _Post(self._loop.call_soon_threadsafe)
+        self._here = _Post(self._wake_trio)
+        self._trio = trio.lowlevel.current_trio_token()
+        self._is_closing = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -65,11 +108,29 @@ class AsyncioThread:
         finally:
             self._loop.close()
 
+    def _wake_trio(self, deliver: _Errand) -> None:
+        with contextlib.suppress(trio.RunFinishedError):
+            self._trio.run_sync_soon(deliver)
+
+    def tell(self, errand: _Errand) -> None:
+        """Has `errand` run in trio's thread; called from the asyncio loop."""
+        self._here.send(errand)
+
+    def ask(self, errand: _Errand) -> None:
+        """Has `errand` run on the asyncio loop; called from trio. Nothing after `aclose`."""
+        with contextlib.suppress(RuntimeError):
+            self._there.send(errand)
+
     def start(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Started[T]:
         """Starts `work()` there. Raises Unreachable after `aclose`."""
-        if self._loop.is_closed() or not self._thread.is_alive():
+        if self._is_closing:
             raise Unreachable("the connection to Modal was closed")
-        return Started(asyncio.run_coroutine_threadsafe(work(), self._loop))
+        return self._start(work)
+
+    def _start(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Started[T]:
+        started = Started(self, work)
+        self.ask(started.begin)
+        return started
 
     async def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """The result of `work()`, which runs there."""
@@ -81,10 +142,11 @@ class AsyncioThread:
 
     async def aclose(self, finish: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Cancels what runs, runs `finish()` there, and ends the thread. Safe to call twice."""
-        if not self._thread.is_alive():
+        if self._is_closing:
             return
+        self._is_closing = True
         with trio.CancelScope(shield=True):
-            await self.run(lambda: _finish(finish))
+            await self._start(lambda: _finish(finish)).wait()
             self._loop.call_soon_threadsafe(self._loop.stop)
             await trio.to_thread.run_sync(self._thread.join)
 

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 from mountsync.errors import Corrupt, NameRefused, Stale
 from mountsync.storage.modal.refusals import UrlRefused
-from mountsync.storage.modal.transport import BLOCK, NativeEntry, Pending, Transport
+from mountsync.storage.modal.transport import BLOCK, Located, NativeEntry, Pending, Transport
 
 _WINDOW: Final = 8 * BLOCK
 """Bytes located by one call at most."""
@@ -20,8 +20,10 @@ _DEPTH: Final = 4
 """Blocks that one reader fetches ahead."""
 _REFUSALS: Final = 3
 
-Look: TypeAlias = Callable[[], Awaitable[NativeEntry]]
-"""What is at the path now; raises when that is not the file that the reader wants."""
+Look: TypeAlias = Callable[[], Awaitable[NativeEntry | None]]
+"""What is at the path now."""
+Accept: TypeAlias = Callable[[NativeEntry | None], NativeEntry]
+"""Gives back what was found; raises when that is not the file that the reader wants."""
 
 
 class _Moved(Stale):
@@ -55,6 +57,7 @@ class RangeReader:
         volume: str,
         path: str,
         look: Look,
+        accept: Accept,
         slots: Slots,
         offset: int,
         length: int | None,
@@ -63,6 +66,7 @@ class RangeReader:
         self._volume = volume
         self._path = path
         self._look = look
+        self._accept = accept
         self._slots = slots
         self._next = offset
         """Where the next slice begins that nobody has yet."""
@@ -79,7 +83,7 @@ class RangeReader:
         self._refusals = 0
 
     async def start(self) -> None:
-        """Pins the version. Raises what `look` raises, NotFound or IsADirectory."""
+        """Pins the version. Raises what `look` and `accept` raise, NotFound or IsADirectory."""
         for last in (False, False, True):
             try:
                 await self._begin()
@@ -92,15 +96,26 @@ class RangeReader:
 
     async def _begin(self) -> None:
         if self._end == self._next:
-            self._pin(await self._look())
+            self._pin(self._accept(await self._look()))
             return
         try:
-            await self._locate()
+            await self._open()
         except NameRefused:
-            native = await self._look()
+            native = self._accept(await self._look())
             if self._next < native.size:
                 raise
             self._pin(native)
+
+    async def _open(self) -> None:
+        """The first window; the whole of it when that is little."""
+        start, stop = self._next, self._window(self._next)
+        located, small = await self._transport.begin(self._volume, self._path, start, stop - start)
+        if small is None:
+            await self._enter(start, stop, located)
+            return
+        self._verify(located.size, small.entry)
+        self._pieces.extend(small.body)
+        self._next = self._located = self._started = min(stop, located.size)
 
     def _pin(self, native: NativeEntry) -> None:
         self._pinned = (native.size, native.mtime)
@@ -162,12 +177,19 @@ class RangeReader:
             self._flight.append((self._transport.fetch_block(self._urls.popleft(), length), length))
             self._started = stop
 
-    async def _locate(self) -> None:
-        """The next window: its URLs, its first transfers, and then the check of the version."""
-        start = self._located
+    def _window(self, start: int) -> int:
+        """Where the window that begins at `start` ends, at most."""
         stop = start - start % BLOCK + _WINDOW
-        stop = stop if self._end is None else min(stop, self._end)
+        return stop if self._end is None else min(stop, self._end)
+
+    async def _locate(self) -> None:
+        """The next window."""
+        start, stop = self._located, self._window(self._located)
         located = await self._transport.locate(self._volume, self._path, start, stop - start)
+        await self._enter(start, stop, located)
+
+    async def _enter(self, start: int, stop: int, located: Located) -> None:
+        """Takes a window's URLs: its first transfers, and then the check of the version."""
         stop = max(start, min(stop, located.size))
         if len(located.urls) != _blocks_between(start, stop):
             raise Corrupt(
@@ -176,10 +198,10 @@ class RangeReader:
         self._urls.extend(located.urls)
         self._located = stop
         self._start_transfers()
-        await self._verify(located.size)
+        self._verify(located.size, await self._look())
 
-    async def _verify(self, size: int) -> None:
-        native = await self._look()
+    def _verify(self, size: int, found: NativeEntry | None) -> None:
+        native = self._accept(found)
         if native.size != size or self._pinned not in (None, (native.size, native.mtime)):
             raise _Moved("the file changed while it was read", path=self._path)
         if self._pinned is None:

@@ -143,7 +143,7 @@ async def _both(
     if before is not None and replace is ABSENT:
         raise AlreadyExists("something is there already", path=target)
     if before is not None:
-        require_file(before)
+        require_file(before, target)
     book.insist(replace, before, target)
     return native, before
 
@@ -223,7 +223,7 @@ async def _equal(book: Book, one: str, other: str) -> bool:
 
 async def _digest(book: Book, path: str) -> bytes:
     hashed = hashlib.sha256()
-    async with book.volume.reading(path, lambda: book.volume.file(path)) as reader:
+    async with book.volume.reading(path) as reader:
         async for piece in reader:
             await trio.to_thread.run_sync(hashed.update, piece)
     return hashed.digest()

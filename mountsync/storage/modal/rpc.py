@@ -12,6 +12,7 @@ import random
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from importlib.metadata import version
 from typing import Any, Final, TypeVar
@@ -27,13 +28,15 @@ from mountsync.storage.modal.blocks import BlockCourier
 from mountsync.storage.modal.bridge import AsyncioThread, Started
 from mountsync.storage.modal.channels import Channels
 from mountsync.storage.modal.patience import Limits, Patience
-from mountsync.storage.modal.refusals import MaybeOurs, UnclearAbsence, refusal
+from mountsync.storage.modal.refusals import MaybeOurs, UnclearAbsence, UrlRefused, refusal
 from mountsync.storage.modal.settings import Settings
 from mountsync.storage.modal.transport import (
     FilePut,
     Located,
     NativeEntry,
     NativeKind,
+    Small,
+    SmallPut,
     VolumeFound,
 )
 
@@ -41,6 +44,8 @@ T = TypeVar("T")
 
 _LOST: Final = (OSError, StreamTerminatedError, ProtocolError, H2ProtocolError, TimeoutError)
 _PAGE: Final = 100
+_SMALL_RANGE: Final = 1 << 20
+"""Ranges up to this size in bytes are read in one go."""
 _FIELDS: Final[Mapping[str, Mapping[str, int]]] = {
     "VolumeGetOrCreateRequest": {"deployment_name": 1, "environment_name": 3, "object_creation_type": 4},
     "VolumeGetByIdRequest": {"volume_id": 1},
@@ -107,6 +112,12 @@ class ModalRpc:
 
     async def locate(self, volume: str, path: str, start: int, length: int) -> Located:
         return await self._thread.run(lambda: self._locate(volume, path, start, length))
+
+    async def begin(self, volume: str, path: str, start: int, length: int) -> tuple[Located, Small | None]:
+        return await self._thread.run(lambda: self._begin(volume, path, start, length))
+
+    async def put_small(self, volume: str, file: FilePut, block: bytes, *, create_only: bool) -> SmallPut:
+        return await self._thread.run(lambda: self._put_small(volume, file, block, create_only=create_only))
 
     async def put_file(self, volume: str, file: FilePut, *, create_only: bool) -> Mapping[bytes, str]:
         return await self._thread.run(lambda: self._puts.put(volume, file, create_only=create_only))
@@ -197,6 +208,31 @@ class ModalRpc:
         request = api_pb2.VolumeGetFile2Request(volume_id=volume, path=_wire(path), start=start, len=length)
         answer = await self._unary("VolumeGetFile2", request, path)
         return Located(tuple(answer.get_urls), answer.size)
+
+    async def _begin(self, volume: str, path: str, start: int, length: int) -> tuple[Located, Small | None]:
+        located = await self._locate(volume, path, start, length)
+        size = min(start + length, located.size) - start
+        if len(located.urls) != 1 or not 0 < size <= _SMALL_RANGE:
+            return located, None
+        look = asyncio.ensure_future(self._looks.ask(volume, path))
+        look.add_done_callback(_heard)
+        try:
+            body = await self._blocks.fetch(located.urls[0], size)
+            return located, Small(await look, body)
+        except UrlRefused:
+            return located, None
+        finally:
+            look.cancel()
+
+    async def _put_small(self, volume: str, file: FilePut, block: bytes, *, create_only: bool) -> SmallPut:
+        missing = await self._puts.put(volume, file, create_only=create_only)
+        if not missing:
+            return SmallPut(done=True, entry=await self._looks.ask(volume, file.path))
+        receipts = {}
+        for digest, url in missing.items():
+            with suppress(UrlRefused):
+                receipts[digest] = await self._blocks.send(url, block)
+        return SmallPut(done=False, receipts=receipts)
 
     async def _put_files(
         self, volume: str, files: Sequence[FilePut], *, create_only: bool
@@ -313,6 +349,12 @@ def _identity(settings: Settings) -> dict[str, str]:
         "x-modal-token-id": settings.credentials.token_id,
         "x-modal-token-secret": settings.credentials.token_secret,
     }
+
+
+def _heard(task: asyncio.Future[Any]) -> None:
+    """An error that nobody waits for any more is no news."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _new_key() -> str:

@@ -78,6 +78,7 @@ class ModalStorage:
             max_size=MAX_SIZE,
             read_block=_BLOCK,
             concurrency=16,
+            small_at_once=256,
             flat=True,
         )
 
@@ -182,7 +183,7 @@ class ModalStorage:
             native = await book.volume.look(inner)
             if native is None:
                 return DIRECTORY if path == ROOT else None
-            return book.entry(native if native.kind is NativeKind.DIRECTORY else require_file(native))
+            return book.entry(native if native.kind is NativeKind.DIRECTORY else require_file(native, inner))
 
     @asynccontextmanager
     async def read(
@@ -192,13 +193,11 @@ class ModalStorage:
             book, inner = await self._place(path)
             await _open_for(book, inner, expect)
 
-        async def look() -> NativeEntry:
-            native = await book.volume.file(inner)
+        def insist(native: NativeEntry) -> None:
             book.insist(expect, native, path)
-            return native
 
         with self._naming(path):
-            async with book.volume.reading(inner, look, offset=offset, length=length) as reader:
+            async with book.volume.reading(inner, insist, offset=offset, length=length) as reader:
                 yield reader
 
     async def write(
@@ -402,10 +401,11 @@ class _Commit:
             raise IsADirectory("is a directory", path=self._path)
         self._book.insist(self._expect, self._before, self._path)
 
-    async def settle(self, hashed: Hashed) -> Entry:
+    async def settle(self, hashed: Hashed, seen: NativeEntry | None) -> Entry:
         """Notes what was put, once it can be seen. Raises Unreachable when that takes too long."""
         for delay in (0.05, 0.1, 0.3, 0.8, 2.0, None):
-            native = await self._book.volume.look(self._path)
+            native = seen if seen is not None else await self._book.volume.look(self._path)
+            seen = None
             if native is not None and self._is_ours(
                 native, hashed.size, patient=delay is None or delay > 0.5
             ):

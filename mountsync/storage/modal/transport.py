@@ -66,6 +66,23 @@ class Located:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class Small:
+    """A short range, fetched: `entry` is what was at the path once the URL of its bytes was made."""
+
+    entry: NativeEntry | None
+    body: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SmallPut:
+    """What came of a call: the file is put (and what was at its path then), or there are receipts now."""
+
+    done: bool
+    entry: NativeEntry | None = None
+    receipts: Mapping[bytes, bytes] = field(default_factory=dict)
+
+
 class Pending(Protocol[T_co]):
     """A transfer that was started."""
 
@@ -103,6 +120,17 @@ class Transport(Protocol):
 
     async def locate(self, volume: str, path: str, start: int, length: int) -> Located:
         """Download URLs of a range; `length` is positive. URLs are short-lived."""
+        ...
+
+    async def begin(self, volume: str, path: str, start: int, length: int) -> tuple[Located, Small | None]:
+        """`locate`, and where that gives one short slice at once the rest of the reading too."""
+        ...
+
+    async def put_small(self, volume: str, file: FilePut, block: bytes, *, create_only: bool) -> SmallPut:
+        """`put_file` of a file of one block and a `look` at it; or else the missing block is sent.
+
+        `block` is without trailing zeros. Call it again with the receipts that it returned.
+        """
         ...
 
     async def put_file(self, volume: str, file: FilePut, *, create_only: bool) -> Mapping[bytes, str]:

@@ -18,13 +18,15 @@ from mountsync.errors import Stale, Unreachable
 from mountsync.storage.api import Source
 from mountsync.storage.modal.refusals import MaybeOurs, UrlRefused
 from mountsync.storage.modal.tokens import fingerprint
-from mountsync.storage.modal.transport import BLOCK, FilePut, Transport
+from mountsync.storage.modal.transport import BLOCK, FilePut, NativeEntry, SmallPut, Transport
 from mountsync.storage.modal.volume import Volume
 from mountsync.storage.together import each
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
+SMALL: Final = 1 << 16
+"""Up to this size in bytes the latency of calls counts, not the bytes."""
 _INLINE: Final = 1 << 15
 """Up to this size in bytes a thread costs more than the hash."""
 _HASHES_AT_ONCE: Final = 2
@@ -62,8 +64,8 @@ class Commit(Protocol[T_co]):
         """Raises when the file must not be put (any more). Asked before each step that may commit."""
         ...
 
-    async def settle(self, hashed: Hashed) -> T_co:
-        """Called when the content is there."""
+    async def settle(self, hashed: Hashed, seen: NativeEntry | None) -> T_co:
+        """Called when the content is there. `seen` was looked up at its path after the put, if it was."""
         ...
 
 
@@ -80,7 +82,7 @@ class Plainly:
     async def check(self) -> None:
         await trio.lowlevel.checkpoint()
 
-    async def settle(self, hashed: Hashed) -> None:  # noqa: ARG002 - its face
+    async def settle(self, hashed: Hashed, seen: NativeEntry | None) -> None:  # noqa: ARG002 - its face
         await trio.lowlevel.checkpoint()
 
 
@@ -137,6 +139,8 @@ class Uploader:
         MaybeOurs with `commit.create_only`.
         """
         hashed = await hash_source(source)
+        if hashed.data and len(hashed.data) <= SMALL:
+            return await self._put_small(volume, path, source, commit, hashed, hashed.data)
         receipts: dict[bytes, bytes] = {}
         for _ in range(_ROUNDS):
             async with commit.alone():
@@ -145,11 +149,39 @@ class Uploader:
                 file = FilePut(path, hashed.size, hashed.blocks, receipts)
                 missing = await self._offer(volume, file, hashed, create_only=commit.create_only)
                 if not missing:
-                    return await commit.settle(hashed)
+                    return await commit.settle(hashed, None)
             for digest in missing:
                 receipts.pop(digest, None)
             await self._send_all(hashed, source, missing, receipts)
-        raise Unreachable("Modal keeps asking for blocks that it was sent", path=path)
+        raise _keeps_asking(path)
+
+    async def _put_small(
+        self, volume: Volume, path: str, source: Source, commit: Commit[T], hashed: Hashed, data: bytes
+    ) -> T:
+        """As `put`, with as few calls to the other thread as can be: an offer, and the commit."""
+        block = data.rstrip(b"\0")
+        receipts: Mapping[bytes, bytes] = {}
+        async with commit.alone():
+            for _ in range(_ROUNDS):
+                insist(source, path)
+                await commit.check()
+                file = FilePut(path, hashed.size, hashed.blocks, receipts)
+                step = await self._step(volume, file, block, hashed, create_only=commit.create_only)
+                if step.done:
+                    return await commit.settle(hashed, step.entry)
+                receipts = step.receipts
+        raise _keeps_asking(path)
+
+    async def _step(
+        self, volume: Volume, file: FilePut, block: bytes, hashed: Hashed, *, create_only: bool
+    ) -> SmallPut:
+        try:
+            async with volume.speaking_of(file.path):
+                return await self._transport.put_small(volume.id, file, block, create_only=create_only)
+        except MaybeOurs:
+            if await _holds(volume, file.path, hashed):
+                return SmallPut(done=True)
+            raise
 
     async def _offer(
         self, volume: Volume, file: FilePut, hashed: Hashed, *, create_only: bool
@@ -187,10 +219,14 @@ class Uploader:
             return None
 
 
+def _keeps_asking(path: str) -> Unreachable:
+    return Unreachable("Modal keeps asking for blocks that it was sent", path=path)
+
+
 async def _holds(volume: Volume, path: str, hashed: Hashed) -> bool:
     """Whether the file at `path` has this very content. Reads it: an answer was lost, so it must be seen."""
     found, held = [], b""
-    async with volume.reading(path, lambda: volume.file(path)) as reader:
+    async with volume.reading(path) as reader:
         async for piece in reader:
             held += piece
             if len(held) >= BLOCK:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from mountsync.errors import Halted, IsADirectory, NotADirectory, NotFound, Unsupported
 from mountsync.paths import RelPath
-from mountsync.storage.modal.download import Look, RangeReader, Slots
+from mountsync.storage.modal.download import RangeReader, Slots
 from mountsync.storage.modal.refusals import UnclearAbsence
 from mountsync.storage.modal.transport import NativeEntry, NativeKind, Transport, VolumeFound
 
@@ -53,10 +53,7 @@ class Volume:
 
     async def file(self, path: str) -> NativeEntry:
         """The file at the path. Raises NotFound, IsADirectory, or Unsupported for a link."""
-        native = await self.look(path)
-        if native is None:
-            raise NotFound("nothing is there", path=path)
-        return require_file(native)
+        return require_file(await self.look(path), path)
 
     async def list(self, path: str, *, recursive: bool) -> Sequence[NativeEntry]:
         """What is below a directory."""
@@ -70,10 +67,31 @@ class Volume:
 
     @asynccontextmanager
     async def reading(
-        self, path: str, look: Look, *, offset: int = 0, length: int | None = None
+        self,
+        path: str,
+        insist: Callable[[NativeEntry], None] | None = None,
+        *,
+        offset: int = 0,
+        length: int | None = None,
     ) -> AsyncIterator[RangeReader]:
-        """The bytes of a range of the version that `look` accepts."""
-        reader = RangeReader(self.transport, self.id, path, look, self._slots, offset=offset, length=length)
+        """The bytes of a range of the version about which `insist` does not raise."""
+
+        def accept(found: NativeEntry | None) -> NativeEntry:
+            native = require_file(found, path)
+            if insist is not None:
+                insist(native)
+            return native
+
+        reader = RangeReader(
+            self.transport,
+            self.id,
+            path,
+            lambda: self.look(path),
+            accept,
+            self._slots,
+            offset=offset,
+            length=length,
+        )
         try:
             try:
                 async with self.speaking_of(path):
@@ -87,20 +105,17 @@ class Volume:
     async def content(self, path: str) -> tuple[NativeEntry, bytes] | None:
         """A small file as a whole, and the entry that it belongs to; None when there is no such file."""
         seen: list[NativeEntry] = []
-
-        async def look() -> NativeEntry:
-            seen.append(await self.file(path))
-            return seen[-1]
-
         try:
-            async with self.reading(path, look) as reader:
+            async with self.reading(path, seen.append) as reader:
                 return seen[-1], b"".join([piece async for piece in reader])
         except (NotFound, IsADirectory):
             return None
 
 
-def require_file(native: NativeEntry) -> NativeEntry:
-    """`native` when it is a file. Raises IsADirectory or Unsupported."""
+def require_file(native: NativeEntry | None, path: str) -> NativeEntry:
+    """`native`, found at `path`, when it is a file. Raises NotFound, IsADirectory or Unsupported."""
+    if native is None:
+        raise NotFound("nothing is there", path=path)
     if native.kind is NativeKind.DIRECTORY:
         raise IsADirectory("is a directory", path=RelPath(native.path))
     if native.kind is not NativeKind.FILE:
