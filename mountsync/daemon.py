@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +18,8 @@ import msgspec
 import structlog
 import trio
 
-from mountsync.control import wire
+from mountsync import __version__
+from mountsync.control import supervisor, wire
 from mountsync.control.events import Broadcaster
 from mountsync.control.jobs import (
     JOB_COMMANDS,
@@ -32,6 +32,7 @@ from mountsync.control.jobs import (
     daemon_folder,
     daemon_socket,
 )
+from mountsync.control.metrics import serve_metrics
 from mountsync.control.protocol import (
     ConflictEvent,
     Conflicts,
@@ -46,10 +47,14 @@ from mountsync.control.server import Service, serve
 from mountsync.engine.pair.job import Job, JobSettings
 from mountsync.errors import MountsyncError, NotFound, StateLocked, UsageError
 from mountsync.model.status import ConflictStatus, CycleStatus, ProblemStatus, SessionState, Status
+from mountsync.settings import Endpoint
 from mountsync.state.database import StateLock, make_folder
 from mountsync.storage.api import Storage
+from mountsync.telemetry import utc
 
 _log = structlog.get_logger(__name__)
+_END_S: Final = 60.0
+"""Patience that is asked of a service manager at the end."""
 
 Loader = Callable[[str], JobSettings]
 """Reads a job from the configuration. Raises ConfigError."""
@@ -135,6 +140,9 @@ class Daemon:
 
     async def _run(self, running: _Running, job: Job) -> None:
         """One job; a bug in it ends it alone."""
+        structlog.contextvars.bind_contextvars(
+            job=running.name, remote=f"{job.settings.a} <-> {job.settings.b}"
+        )
         try:
             with running.scope:
                 await job.run()
@@ -188,7 +196,11 @@ class Daemon:
 
     async def status(self, _: object) -> Jobs:
         """Every job, from memory."""
-        return Jobs(jobs=[await self._status_of(running) for running in self._jobs.values()])
+        return Jobs(jobs=await self.statuses())
+
+    async def statuses(self) -> list[Status]:
+        """The same as values."""
+        return [await self._status_of(running) for running in list(self._jobs.values())]
 
     async def job_state(self, args: JobArgs) -> Status:
         """One job. Raises NotFound."""
@@ -295,6 +307,13 @@ class _Announcer:
     def problem(self, problem: ProblemStatus) -> None:
         """A path failed."""
         self.broadcaster.publish(ProblemEvent(job=self.name, problem=problem))
+        _log.warning(
+            "not synced",
+            job=self.name,
+            path=problem.path,
+            reason=problem.reason,
+            retry_at=None if problem.retry_at is None else utc(problem.retry_at),
+        )
 
     def cycle(self, done: CycleStatus) -> None:
         """A run ended."""
@@ -326,8 +345,11 @@ DAEMON_SERVICE: Final = Service(
 )
 
 
-async def run(load: Loader, opener: Opener) -> None:
-    """Runs until SIGTERM, SIGINT or `shutdown`. Raises StateLocked when a daemon runs already."""
+async def run(load: Loader, opener: Opener, metrics: Endpoint | None = None) -> None:
+    """Runs until SIGTERM, SIGINT or `shutdown`; figures for Prometheus are served at `metrics`.
+
+    Raises StateLocked when a daemon runs already, MountError when it cannot listen.
+    """
     folder = daemon_folder()
     make_folder(str(folder))
     try:
@@ -341,12 +363,15 @@ async def run(load: Loader, opener: Opener) -> None:
     try:
         async with trio.open_nursery() as nursery:
             daemon = Daemon(folder, load, opener, nursery)
+            if metrics is not None:
+                await nursery.start(serve_metrics, daemon.statuses, metrics, __version__)
             await nursery.start(serve, daemon, daemon_socket(), DAEMON_SERVICE)
             nursery.start_soon(_end_on_signal, daemon)
             daemon.come_back()
-            tell_systemd("READY=1")
+            nursery.start_soon(supervisor.keep_watchdog, trio.lowlevel.checkpoint)
+            await supervisor.tell_ready("running")
             await daemon.ending.wait()
-            tell_systemd("STOPPING=1")
+            supervisor.tell_stopping(_END_S)
             await trio.sleep(0.05)  # the reply to `shutdown` leaves before the socket goes
             nursery.cancel_scope.cancel()
     finally:
@@ -358,13 +383,3 @@ async def _end_on_signal(daemon: Daemon) -> None:
         async for number in signals:
             _log.info("ending", signal=number)
             daemon.ending.set()
-
-
-def tell_systemd(message: str) -> None:
-    """Tells the service manager; sd_notify(3): a datagram to the socket in NOTIFY_SOCKET."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address.startswith(("/", "@")):
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as to, suppress(OSError):
-        to.connect("\0" + address[1:] if address.startswith("@") else address)
-        to.sendall(message.encode("ascii"))

@@ -11,17 +11,19 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import pathspec
 import structlog
 import trio
 
+from mountsync import __version__
 from mountsync.config import config_path, load_config
 from mountsync.content.store import Store
-from mountsync.control import directory
+from mountsync.control import directory, supervisor
 from mountsync.control import server as control
 from mountsync.control.events import Broadcaster
+from mountsync.control.metrics import serve_metrics
 from mountsync.control.protocol import (
     ConflictEvent,
     CycleEvent,
@@ -39,6 +41,7 @@ from mountsync.engine.storage_replica import StorageReplica
 from mountsync.engine.transfers import Transfers
 from mountsync.errors import (
     ConfigError,
+    MountsyncError,
     NotFound,
     StateError,
     Unreachable,
@@ -48,7 +51,7 @@ from mountsync.errors import (
 from mountsync.fuse.notifier import FuseNotifier
 from mountsync.fuse.session import Options, serve
 from mountsync.model.plan import ConflictPolicy
-from mountsync.model.status import ConflictStatus, CycleStatus, ProblemStatus
+from mountsync.model.status import ConflictStatus, CycleStatus, ProblemStatus, Status
 from mountsync.paths import RelPath
 from mountsync.settings import Durability, MountSettings, Thumbnails
 from mountsync.state.base import Base
@@ -65,7 +68,11 @@ from mountsync.vfs.volume import Volume
 _log = structlog.get_logger(__name__)
 _USAGE_EVERY_S: Final = 60.0
 _LAST_WORDS_S: Final = 5.0
+_END_S: Final = 60.0
+"""Patience that is asked of a service manager at the end: the kernel writes, the state is made durable."""
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
+
+T = TypeVar("T")
 
 _POLICY_OF: Final = {
     Keep.LOCAL: ConflictPolicy.A,
@@ -89,6 +96,7 @@ def run(settings: MountSettings) -> None:
 
 async def main(settings: MountSettings) -> None:
     """As `run`, on a trio loop that exists."""
+    structlog.contextvars.bind_contextvars(remote=settings.remote)
     make_folder(os.fspath(settings.state_dir))
     lock = StateLock(os.fspath(settings.state_dir))
     try:
@@ -103,13 +111,35 @@ async def main(settings: MountSettings) -> None:
 
 async def _with_state(settings: MountSettings, database: Database) -> None:
     opener = partial(_open_checked, settings, database)
-    storage, late = await _open_or_away(settings, database, opener)
+    opening = await _unless_ended(partial(_open_or_away, settings, database, opener))
+    if opening is None:
+        return
+    storage, late = opening
     mount = _Mount(settings, database, StorageReplica(storage, excluded=_exclusion(settings)))
     try:
         await mount.run(opener if late else None)
     finally:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + _LAST_WORDS_S):
             await mount.remote.storage.aclose()
+
+
+async def _unless_ended(work: Callable[[], Awaitable[T]]) -> T | None:
+    """What `work` gives; None when a signal ended it. A remote may take its time, PID 1 has no defaults."""
+    result = None
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_on_signal, nursery.cancel_scope)
+            result = await work()
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise alone_in(group) from group
+    return result
+
+
+async def _cancel_on_signal(scope: trio.CancelScope) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            scope.cancel()
 
 
 async def _open_checked(settings: MountSettings, database: Database) -> Storage:
@@ -145,7 +175,7 @@ async def _open_or_away(
     except (Unreachable, NotFound) as error:
         if facts is None:
             raise
-        _log.warning("the remote cannot be opened", remote=settings.remote, reason=str(error))
+        _log.warning("the remote cannot be opened", reason=str(error))
         return AwayStorage(recall(facts), str(error)), True
 
 
@@ -186,6 +216,7 @@ class _Announcer:
     def state(self, state: str, reason: str | None) -> None:
         """The session entered a state."""
         self.broadcaster.publish(StateEvent(job=self.job, state=state, reason=reason))
+        supervisor.tell_status(f"{state}: {reason}" if reason else state)
 
     def conflict(self, conflict: ConflictStatus) -> None:
         """A conflict waits for a hand."""
@@ -231,6 +262,8 @@ class _Mount:
         self.volume = self._make_volume()
         self.transfers = Transfers.limited(settings.bwlimit)
         self.ending = trio.Event()
+        self._is_asked_to_end = False
+        self._prober = trio.CapacityLimiter(1)
         self.broadcaster = Broadcaster(settings.name)
         self.condition = Condition(self._condition_changed)
         self.controls = self._make_controls()
@@ -302,8 +335,10 @@ class _Mount:
     async def _start(self, nursery: trio.Nursery, opener: Callable[[], Awaitable[Storage]] | None) -> None:
         settings = self.settings
         engine = self._wire(nursery, opener)
+        if settings.metrics is not None:
+            await nursery.start(serve_metrics, self._statuses, settings.metrics, __version__)
         nursery.start_soon(self.volume.keep)
-        nursery.start_soon(self._obey_signals)
+        nursery.start_soon(self._obey_signals, nursery)
         mountpoint = os.fspath(settings.mountpoint)
         await nursery.start(partial(self._serve, engine.fetcher, mountpoint))
         await nursery.start(partial(control.serve, self.controls, settings.control_socket))
@@ -320,12 +355,24 @@ class _Mount:
             self.condition.paused = True
         nursery.start_soon(engine.run)
         settings.announce_ready()
+        await supervisor.tell_ready(f"mounted {settings.remote} on {settings.mountpoint}")
+        nursery.start_soon(supervisor.keep_watchdog, self._answers)
+
+    async def _statuses(self) -> list[Status]:
+        return [await self.controls.status()]
+
+    async def _answers(self) -> None:
+        """A question that goes through the kernel and back to us."""
+        await trio.to_thread.run_sync(
+            os.statvfs, self.settings.mountpoint, abandon_on_cancel=True, limiter=self._prober
+        )
 
     async def _serve(self, fetcher: Fetcher, mountpoint: str, *, task_status: trio.TaskStatus[None]) -> None:
         settings = self.settings
         options = Options(
-            name=settings.remote,
+            name=settings.source or settings.remote,
             allow_other=settings.allow_other,
+            executable=settings.exec,
             read_only=settings.read_only,
             durable_close=settings.durability is Durability.CLOSE,
             thumbnails=settings.thumbnails is Thumbnails.ALLOW,
@@ -346,10 +393,31 @@ class _Mount:
         )
         return Engine(self.volume, self.remote, self.controls, nursery, tuning, opener=opener)
 
-    async def _obey_signals(self) -> None:
+    async def _obey_signals(self, nursery: trio.Nursery) -> None:
+        """The first signal ends in order, the second at once."""
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async for _ in signals:
-                self.ending.set()
+            async for number in signals:
+                if self._is_asked_to_end:
+                    self.ending.set()
+                self._is_asked_to_end = True
+                nursery.start_soon(self._end, number)
+
+    async def _end(self, number: int) -> None:
+        drain = self.settings.drain
+        _log.info("ending", signal=number, not_replicated=self.journal.count(), drain=drain)
+        supervisor.tell_stopping(drain + _END_S)
+        if drain and self.journal.count():
+            with trio.move_on_after(drain):
+                await self._replicate()
+            if left := self.journal.count():
+                _log.warning("not everything is replicated; it goes on at the next mount", left=left)
+        self.ending.set()
+
+    async def _replicate(self) -> None:
+        try:
+            await self.controls.flush(timeout=None)
+        except MountsyncError as error:
+            _log.warning("the rest cannot be replicated now", reason=str(error))
 
     async def _withdraw_at_end(self, record: directory.MountRecord) -> None:
         try:

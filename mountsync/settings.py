@@ -47,6 +47,25 @@ class Thumbnails(Enum):
     """What is here; EACCES where it would have to be downloaded."""
 
 
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An address to listen at."""
+
+    host: str
+    port: int
+    """0: any that is free."""
+
+
+def parse_endpoint(text: str) -> Endpoint:
+    """`9100`, `127.0.0.1:9100`, `[::1]:9100`; without a host it is this machine alone. Raises UsageError."""
+    host, _, port = text.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]")
+    is_bracketed = host == f"[{bare}]"
+    if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535 or (":" in bare and not is_bracketed):
+        raise UsageError(f"{text!r} is not HOST:PORT", hint="write 127.0.0.1:9100")
+    return Endpoint(bare or "127.0.0.1", int(port))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MountSettings:
     """One mount, every option resolved and typed. Sizes in bytes, durations in seconds."""
@@ -73,6 +92,8 @@ class MountSettings:
     conflict: ConflictPolicy = ConflictPolicy.KEEP_BOTH
     read_only: bool = False
     allow_other: bool = False
+    exec: bool = True
+    """Whether programs in the folder can be run."""
     uid: int | None = None
     """Owner shown for what comes from the remote; None: the user who mounts."""
     gid: int | None = None
@@ -90,9 +111,15 @@ class MountSettings:
     offline: bool = False
     """Start without asking the remote; nothing travels until `resume`."""
     thumbnails: Thumbnails = Thumbnails.REFUSE
+    drain: float = 0.0
+    """How long SIGTERM lets what is left be uploaded before the mount ends; the rest is kept."""
+    metrics: Endpoint | None = None
+    """Where figures for Prometheus are served; None: nowhere."""
     log_level: str = "info"
     log_format: str = "auto"
     log_file: Path | None = None
+    source: str | None = None
+    """What mount tables show; None: the remote."""
     ready_fd: int = 1
     """Where `announce_ready` writes; standard output, or the pipe of `--daemon`."""
 
@@ -194,6 +221,10 @@ def _path(given: object) -> Path:
     return Path(os.path.abspath(os.path.expanduser(text)))
 
 
+def _endpoint(given: object) -> Endpoint:
+    return parse_endpoint(_text(given))
+
+
 def _local_only(given: object) -> LocalNames:
     patterns = given if isinstance(given, list) else _text(given).split(",")
     if not all(isinstance(pattern, str) and pattern and "/" not in pattern for pattern in patterns):
@@ -277,6 +308,7 @@ MOUNT_OPTIONS: Final[tuple[MountOption, ...]] = (
     MountOption("conflict", _conflict, "POLICY", "What happens where both sides changed.", "keep-both"),
     MountOption("read_only", _switch, "", "Refuse every change in the folder."),
     MountOption("allow_other", _switch, "", "Let other users see the folder."),
+    MountOption("exec", _switch, "", "Let programs in the folder be run.", "true"),
     MountOption("uid", _user_id, "N", "Owner of what comes from the remote.", "you"),
     MountOption("gid", _user_id, "N", "Group of what comes from the remote.", "yours"),
     MountOption("umask", _umask, "OCTAL", "Bits to clear in modes that the remote lacks.", "yours"),
@@ -297,6 +329,10 @@ MOUNT_OPTIONS: Final[tuple[MountOption, ...]] = (
         "refuse",
     ),
     MountOption("offline", _switch, "", "Start without asking the remote; `resume` goes online."),
+    MountOption(
+        "drain", _duration, "TIME", "On SIGTERM upload what is left for TIME at most; the rest is kept.", "0"
+    ),
+    MountOption("metrics", _endpoint, "HOST:PORT", "Serve figures for Prometheus there.", "nowhere"),
     MountOption(
         "log_level", _word("debug", "info", "warning", "error"), "LEVEL", "How much is logged.", "info"
     ),

@@ -5,9 +5,11 @@ Import it late: commands that log nothing should not pay for structlog.
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from collections.abc import MutableMapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -33,7 +35,8 @@ STARS: Final = "***"
 def configure(*, level: str = "info", form: str = "auto", file: Path | None = None) -> TextIO:
     """Sets up logging for this process; `form` is `auto`, `human` or `json`.
 
-    `auto` means human lines on a terminal and in files, with colours only on a terminal. Raises the
+    `auto` means human lines on a terminal and in files, with colours only on a terminal. What libraries
+    log, warnings and worse, and our rooms that use `logging`, leave in the same form. Raises the
     path's error when `file` cannot be opened; it is made with mode 0600 and appended to. Returns the
     stream, for whoever wants to close it after the last line.
     """
@@ -51,7 +54,31 @@ def configure(*, level: str = "info", form: str = "auto", file: Path | None = No
         logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
+    _bridge(_LEVELS[level])
     return stream
+
+
+def utc(seconds: float) -> str:
+    """A moment, in seconds since 1970, as lines of the log say it: ISO 8601, UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+class _Bridge(logging.Handler):
+    """Lines of the standard library's `logging`, on their way into the one log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            level = max(number for number in (10, 20, 30, 40, 50, 0) if number <= record.levelno)
+            line = structlog.get_logger(record.name)
+            line.log(level or 10, record.getMessage(), exc_info=record.exc_info or None)
+        except Exception:  # noqa: BLE001 - as every handler of `logging`: whoever logs must not fail
+            self.handleError(record)
+
+
+def _bridge(level: int) -> None:
+    root = logging.getLogger()
+    root.handlers = [*(each for each in root.handlers if not isinstance(each, _Bridge)), _Bridge()]
+    logging.getLogger("mountsync").setLevel(level)
 
 
 def without_secrets(text: str) -> str:

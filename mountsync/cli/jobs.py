@@ -20,10 +20,10 @@ from mountsync.control.jobs import JOB_COMMANDS, Jobs, daemon_folder, daemon_soc
 from mountsync.engine.pair.job import JobSettings
 from mountsync.engine.pair.opening import pair_id
 from mountsync.engine.pair.reading import pair_options
-from mountsync.errors import ConfigError, MountError, MountsyncError, Unreachable
+from mountsync.errors import ConfigError, MountError, MountsyncError, Unreachable, UsageError
 from mountsync.formats.sizes import parse_duration
 from mountsync.model.status import Status
-from mountsync.settings import state_root
+from mountsync.settings import Endpoint, parse_endpoint, state_root
 from mountsync.storage.api import Storage
 
 _START_S: Final = 20.0
@@ -54,10 +54,33 @@ async def _open(spec: str) -> Storage:
     return await known_remotes({}).open(spec)
 
 
+class _Endpoint(click.ParamType[Endpoint]):
+    """`HOST:PORT`."""
+
+    name = "HOST:PORT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Endpoint:
+        try:
+            return parse_endpoint(str(value))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
 @click.command()
-@click.option("--log-level", default="info", metavar="LEVEL", help="How much is logged.  [default: info]")
-@click.option("--log-format", default="auto", metavar="FORMAT", help="auto, human or json.")
-def daemon(*, log_level: str, log_format: str) -> None:
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    help="How much is logged.  [default: info]",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "human", "json"]),
+    default="auto",
+    help="How the log is written.  [default: auto]",
+)
+@click.option("--metrics", type=_Endpoint(), help="Serve figures for Prometheus there.")
+def daemon(*, log_level: str, log_format: str, metrics: Endpoint | None) -> None:
     """Keep pairs in sync: run the jobs that `mountsync start` named, until SIGTERM.
 
     Runs in the foreground; `mountsync start` starts one in the background when none runs. Jobs are
@@ -67,7 +90,7 @@ def daemon(*, log_level: str, log_format: str) -> None:
     from mountsync import telemetry  # noqa: PLC0415 - as above
 
     telemetry.configure(level=log_level, form=log_format)
-    trio.run(serving.run, load_job, _open)
+    trio.run(serving.run, load_job, _open, metrics)
 
 
 @click.command()

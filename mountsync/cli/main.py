@@ -45,6 +45,7 @@ COMMANDS: Final[dict[str, Later]] = {
     "start": Later(_MODULE + "jobs", "start", "Keep a pair in sync from now on."),
     "stop": Later(_MODULE + "jobs", "stop", "Stop keeping a pair in sync."),
     "daemon": Later(_MODULE + "jobs", "daemon", "Run jobs; `start` does it in the background."),
+    "service": Later(_MODULE + "service", "service", "Run mounts and jobs as services of systemd."),
     "backups": Later(_MODULE + "backing", "backups", "List and restore what syncs replaced or deleted."),
     "config": Later(_MODULE + "configuring", "config", "Make, show and check remotes."),
     "ls": Later(_MODULE + "looking", "ls", "List files of a remote with their sizes."),
@@ -92,6 +93,10 @@ def root(ctx: click.Context, config_path: str | None, show_version: bool) -> Non
 
 def run(args: Sequence[str]) -> int:
     """Carries out one command line and returns its exit code. Nothing is raised."""
+    if len(args) == 4 and args[2] == "-o":  # as mount.fuse3(8) calls the program of a type
+        from mountsync.cli import fstab  # noqa: PLC0415 - no command of ours looks like this
+
+        return fstab.run(args)
     for stream in (sys.stdout, sys.stderr):
         _carry_any_name(stream)
     try:

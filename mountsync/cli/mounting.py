@@ -80,19 +80,23 @@ def mount(
     point and any option. Each option is also an environment variable: --cache-size is
     MOUNTSYNC_CACHE_SIZE. Stays in the foreground until Ctrl-C or `mountsync umount`, unless --daemon.
     """
-    settings = _settings(remote, mountpoint, flags, backend_options, ready_fd)
+    settings = settings_of(remote, mountpoint, flags, backend_options, ready_fd)
     if daemon:
-        return _in_background(settings)
+        return in_background(settings)
     return _serve(settings)
 
 
-def _settings(
+def settings_of(
     remote: str,
     mountpoint: str | None,
     flags: dict[str, object],
     backend_options: BackendOptions,
     ready_fd: int,
 ) -> MountSettings:
+    """What to mount and how, from flags, environment and configuration.
+
+    `remote` is a spec, or the name of a `[mount.NAME]` section. Raises UsageError and ConfigError.
+    """
     config = configuration()
     section = _section(config, remote)
     values = option_values(config.defaults, f"{config.path}: ")
@@ -141,7 +145,7 @@ def environment_values(environment: Mapping[str, str]) -> dict[str, object]:
     }
 
 
-def _in_background(settings: MountSettings) -> int:
+def in_background(settings: MountSettings, *, quiet: bool = False) -> int:
     """Forks a process that mounts; returns when the folder is ready, or with what it failed."""
     log = settings.log_file or settings.state_dir / "mount.log"
     output = _private_log(log)
@@ -157,7 +161,8 @@ def _in_background(settings: MountSettings) -> int:
     with open(reading, "rb") as pipe:
         said = pipe.read()
     if said:
-        click.echo(os.fsdecode(said), nl=False)
+        if not quiet:
+            click.echo(os.fsdecode(said), nl=False)
         return 0
     _, status = os.waitpid(child, 0)
     _relay_failure(log, began)
@@ -184,7 +189,7 @@ def _relay_failure(log: Path, began: int) -> None:
     """Says on standard error what the child said in its log."""
     with open(log, encoding="utf-8", errors="replace") as file:
         file.seek(began)
-        lines = [line.rstrip() for line in file if line.startswith("mountsync: ")]
+        lines = [line.rstrip() for line in file if line.startswith(("mountsync: ", "mount.mountsync: "))]
     for line in lines or [f"mountsync: the mount ended at once; see {log}"]:
         click.echo(line, err=True)
 

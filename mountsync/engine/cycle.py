@@ -120,6 +120,10 @@ class MountCycles:
 
     async def run(self, scope: Scope, *, restless: frozenset[NodeId] = frozenset()) -> Outcome:
         """Makes both sides agree about the scope."""
+        with self._transfers.tally.cycle():
+            return await self._run(scope, restless)
+
+    async def _run(self, scope: Scope, restless: frozenset[NodeId]) -> Outcome:
         local = MountedReplica(self._volume, self._adopter, scope, self._fetch.content, restless)
         plan = await self._plan(scope, local)
         unfollowed = await self._split_unfollowed(scope, plan)

@@ -106,6 +106,9 @@ class Fetcher:
             flight.error = error
         except Exception as error:  # noqa: BLE001 - a bug about a folder must not end the mount
             flight.error = MountsyncError(note_bug(error))
+        except trio.Cancelled:
+            flight.error = Unreachable("the mount ends")
+            raise
         finally:
             del self._listings[node_id]
             flight.end()
@@ -185,6 +188,9 @@ class Fetcher:
             flight.error = error
         except Exception as error:  # noqa: BLE001 - a bug about a file must not end the mount
             flight.error = MountsyncError(note_bug(error))
+        except trio.Cancelled:
+            flight.error = Unreachable("the mount ends")
+            raise
         finally:
             self._volume.let_go(node)
             del self._flights[(node.id, key)]

@@ -139,7 +139,7 @@ class Session:
     def lost(self, error: MountsyncError) -> None:
         """The remote did not answer: offline until a probe succeeds."""
         if self.condition.offline is None and not isinstance(error, Halted):
-            _log.warning("the remote is out of reach", reason=str(error))
+            _log.warning("the remote is out of reach", reason=str(error), retry_every_s=_PROBE_S)
             self.condition.offline = error
             self.condition.changed()
             self._probe_bell.ring()
@@ -380,7 +380,9 @@ class Session:
         except Unreachable as error:
             self.lost(error)
         except MountsyncError as error:
-            _log.error("the remote could not be listed", reason=str(error))
+            _log.error(
+                "the remote could not be listed", reason=str(error), retry_within_s=self._intervals.poll
+            )
             self._fail(ROOT, error)
         except Exception as error:  # noqa: BLE001 - a bug about some path must not end the mount
             await self._met_bug(error)

@@ -23,9 +23,10 @@ from mountsync.model.status import (
     ProblemStatus,
     Status,
 )
-from mountsync.paths import ROOT, RelPath, rel_path
+from mountsync.paths import ROOT, RelPath, rel_path, to_bytes
 from mountsync.state.base import Base
 from mountsync.state.journal import Journal
+from mountsync.telemetry import utc
 from mountsync.vfs.volume import Volume
 
 _log = structlog.get_logger(__name__)
@@ -101,8 +102,22 @@ class Steering:
 
     def failed(self, path: RelPath, error: MountsyncError) -> None:
         """A path could not be read or changed."""
-        _log.warning("not replicated", path=path, remote=self._remote, reason=str(error))
-        self._announcer.problem(_problem_status(path, error, None))
+        self.transfers.tally.failures += 1
+        retry_at = self._retry_at(path)
+        _log.warning(
+            "not replicated",
+            path=path,
+            remote=self._remote,
+            reason=str(error),
+            retry_at=None if retry_at is None else utc(retry_at),
+        )
+        self._announcer.problem(_problem_status(path, error, retry_at))
+
+    def _retry_at(self, path: RelPath) -> float | None:
+        """When a change here is tried again, in seconds since 1970; None: at the next look there."""
+        node = self._volume.tree.resolve(to_bytes(path))
+        row = None if node is None else self._journal.find(node)
+        return None if row is None else max(row.not_before_ns, self._volume.clock()) / 1e9
 
     def cycle(self, done: CycleStatus) -> None:
         """A cycle ended."""
@@ -144,6 +159,7 @@ class Steering:
             cache=self._cache(),
             last_cycle=session.last_cycle,
             entries=self._volume.tree.count() - 1,
+            totals=self.transfers.totals(),
         )
 
     def _cache(self) -> CacheStatus:

@@ -3,16 +3,64 @@
 from __future__ import annotations
 
 import itertools
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import trio
 
 from mountsync.formats.sizes import Bandwidth
-from mountsync.model.status import Transfer
+from mountsync.model.status import CYCLE_BOUNDS, Totals, Transfer
 from mountsync.storage.api import Source
 
 _FREE_BYTES = 1 << 16
 """Bodies up to this size are not shown: they are gone before anybody could read the line."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What is counted over the life of a session; `Transfers` of several runs may share one."""
+
+    since: float = field(default_factory=time.time)
+    moved: dict[str, int] = field(default_factory=lambda: {"up": 0, "down": 0})
+    """Bytes by direction, of bodies that are not on their way any more."""
+    bodies: dict[str, int] = field(default_factory=lambda: {"up": 0, "down": 0})
+    """Bodies that arrived, by direction."""
+    failures: int = 0
+    cycles: int = 0
+    cycle_seconds: float = 0.0
+    _within: list[int] = field(default_factory=lambda: [0] * len(CYCLE_BOUNDS))
+
+    @contextmanager
+    def cycle(self) -> Iterator[None]:
+        """Counts the block as one cycle."""
+        began = trio.current_time()
+        try:
+            yield
+        finally:
+            took = trio.current_time() - began
+            self.cycles += 1
+            self.cycle_seconds += took
+            for place, bound in enumerate(CYCLE_BOUNDS):
+                self._within[place] += took <= bound
+
+    def totals(self, running: Iterable[Meter] = ()) -> Totals:
+        """All of it, with what is on its way counted as far as it got."""
+        moved = dict(self.moved)
+        for meter in running:
+            moved[meter.direction] += meter.done
+        return Totals(
+            since=self.since,
+            bytes_up=moved["up"],
+            bytes_down=moved["down"],
+            files_up=self.bodies["up"],
+            files_down=self.bodies["down"],
+            failures=self.failures,
+            cycles=self.cycles,
+            cycle_seconds=self.cycle_seconds,
+            cycles_within=list(self._within),
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -60,13 +108,14 @@ class Transfers:
 
     up: Pace = field(default_factory=lambda: Pace(None))
     down: Pace = field(default_factory=lambda: Pace(None))
+    tally: Tally = field(default_factory=Tally)
     _running: dict[int, Meter] = field(default_factory=dict)
     _keys: itertools.count[int] = field(default_factory=itertools.count)
 
     @classmethod
-    def limited(cls, limit: Bandwidth) -> Transfers:
-        """With the limits of an option."""
-        return cls(Pace(limit.up), Pace(limit.down))
+    def limited(cls, limit: Bandwidth, tally: Tally | None = None) -> Transfers:
+        """With the limits of an option; `tally` goes on counting what others counted before."""
+        return cls(Pace(limit.up), Pace(limit.down), tally or Tally())
 
     def begin(self, path: str, direction: str, size: int) -> Running:
         """Registers a body; use the result as a context manager."""
@@ -80,6 +129,10 @@ class Transfers:
             for m in self._running.values()
             if m.size > _FREE_BYTES
         ]
+
+    def totals(self) -> Totals:
+        """What was counted until now."""
+        return self.tally.totals(self._running.values())
 
     def add(self, meter: Meter) -> int:
         """Puts a meter on the list and returns its key."""
@@ -104,8 +157,12 @@ class Running:
         self._key = self._transfers.add(self.meter)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         self._transfers.remove(self._key)
+        meter, tally = self.meter, self._transfers.tally
+        # What a storage copies by the descriptor is not seen passing: an arrived body counts in full.
+        tally.moved[meter.direction] += meter.size if kind is None else meter.done
+        tally.bodies[meter.direction] += kind is None
 
     @property
     def pace(self) -> Pace:

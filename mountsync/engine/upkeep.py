@@ -139,7 +139,13 @@ class Upkeep:
             if node.is_file and not node.is_complete and node.size:
                 await self._fetcher.content(node.id, 0, node.size)
         except (MountsyncError, ChildrenAbsent) as error:
-            _log.warning("a pinned file could not be fetched", reason=str(error))
+            raw = self._volume.tree.path(node_id) or b""
+            _log.warning(
+                "a pinned file could not be fetched",
+                path=raw.decode("utf-8", "surrogateescape"),
+                reason=str(error),
+                retry_in_s=_AGAIN_S,
+            )
             return False
         return True
 

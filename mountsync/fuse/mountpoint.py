@@ -15,7 +15,7 @@ from typing import Final
 from mountsync.errors import MountError
 
 DEVICE: Final = "/dev/fuse"
-_MS_NOSUID, _MS_NODEV, _MS_RDONLY = 2, 4, 1
+_MS_NOSUID, _MS_NODEV, _MS_RDONLY, _MS_NOEXEC = 2, 4, 1, 8
 _MNT_DETACH: Final = 2
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -67,22 +67,35 @@ def make_ready(mountpoint: str) -> None:
         raise MountError("the mount point is not empty", path=mountpoint, hint="choose an empty folder")
 
 
-def mount(mountpoint: str, options: dict[str, str | None], *, name: str, read_only: bool) -> int:
+def mount(
+    mountpoint: str,
+    options: dict[str, str | None],
+    *,
+    name: str,
+    read_only: bool = False,
+    executable: bool = True,
+) -> int:
     """Mounts and returns the descriptor through which the kernel's requests come. Raises MountError."""
     if not os.path.exists(DEVICE):
         raise MountError(
             f"{DEVICE} does not exist", hint="install the Debian package fuse3 and load the module `fuse`"
         )
     if os.geteuid() == 0:
-        return _mount_as_root(mountpoint, options, name=name, read_only=read_only)
-    return _mount_as_user(mountpoint, options, name=name, read_only=read_only)
+        flags = (_MS_RDONLY if read_only else 0) | (0 if executable else _MS_NOEXEC)
+        return _mount_as_root(mountpoint, options, name=name, flags=flags)
+    limits: dict[str, str | None] = {}
+    if read_only:
+        limits["ro"] = None
+    if not executable:
+        limits["noexec"] = None
+    return _mount_as_user(mountpoint, options | limits, name=name)
 
 
 def _text(options: dict[str, str | None]) -> str:
     return ",".join(key if value is None else f"{key}={value}" for key, value in options.items())
 
 
-def _mount_as_root(mountpoint: str, options: dict[str, str | None], *, name: str, read_only: bool) -> int:
+def _mount_as_root(mountpoint: str, options: dict[str, str | None], *, name: str, flags: int) -> int:
     fd = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
     rootmode = stat.S_IFMT(os.stat(mountpoint).st_mode)
     own: dict[str, str | None] = {
@@ -91,12 +104,11 @@ def _mount_as_root(mountpoint: str, options: dict[str, str | None], *, name: str
         "user_id": str(os.getuid()),
         "group_id": str(os.getgid()),
     }
-    flags = _MS_NOSUID | _MS_NODEV | (_MS_RDONLY if read_only else 0)
     result = _libc.mount(
         name.encode("utf-8", "surrogateescape"),
         os.fsencode(mountpoint),
         b"fuse.mountsync",
-        flags,
+        _MS_NOSUID | _MS_NODEV | flags,
         _text(options | own).encode(),
     )
     if result != 0:
@@ -106,7 +118,7 @@ def _mount_as_root(mountpoint: str, options: dict[str, str | None], *, name: str
     return fd
 
 
-def _mount_as_user(mountpoint: str, options: dict[str, str | None], *, name: str, read_only: bool) -> int:
+def _mount_as_user(mountpoint: str, options: dict[str, str | None], *, name: str) -> int:
     helper = shutil.which("fusermount3")
     if helper is None:
         raise MountError("fusermount3 is missing", hint="install the Debian package fuse3")
@@ -116,8 +128,6 @@ def _mount_as_user(mountpoint: str, options: dict[str, str | None], *, name: str
         "nosuid": None,
         "nodev": None,
     }
-    if read_only:
-        asked["ro"] = None
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with ours, theirs:
         done = subprocess.run(  # noqa: S603 - a list of arguments, no shell

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
 import msgspec
 
@@ -79,6 +80,28 @@ class CycleStatus(msgspec.Struct, frozen=True, kw_only=True):
     conflicts: int
 
 
+CYCLE_BOUNDS: Final = (0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0)
+"""Upper bounds, in seconds, of the classes in which cycles are counted by how long they took."""
+
+
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened since the process, or the job in it, began. Never falls."""
+
+    since: float
+    """Seconds since 1970."""
+    bytes_up: int
+    bytes_down: int
+    files_up: int
+    files_down: int
+    failures: int
+    """How often a path failed."""
+    cycles: int
+    cycle_seconds: float
+    """How long all cycles took together."""
+    cycles_within: list[int]
+    """How many cycles took no longer than each of `CYCLE_BOUNDS`."""
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """All that `mountsync status` shows of one mount or job."""
 
@@ -100,3 +123,4 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     last_cycle: CycleStatus | None
     entries: int
     """Names known of the tree."""
+    totals: Totals | None = None

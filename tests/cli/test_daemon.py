@@ -143,9 +143,9 @@ def test_systemd_is_told(daemon: Daemon, tmp_path: Path) -> None:
         told.bind(str(tmp_path / "notify"))
         told.settimeout(20)
         daemon.run(NOTIFY_SOCKET=str(tmp_path / "notify"))
-        assert told.recv(100) == b"READY=1"
+        assert told.recv(100).startswith(b"READY=1\n")
         daemon.end()
-        assert told.recv(100) == b"STOPPING=1"
+        assert told.recv(100).startswith(b"STOPPING=1\n")
 
 
 def test_start_brings_the_daemon_with_it(daemon: Daemon) -> None:

@@ -20,7 +20,7 @@ from mountsync.engine.pair.run import Progress
 from mountsync.engine.pair.syncers import OneShot, find_syncer
 from mountsync.engine.pair.watching import SideWatch
 from mountsync.engine.settle import wait_before_retry
-from mountsync.engine.transfers import Transfers
+from mountsync.engine.transfers import Tally, Transfers
 from mountsync.errors import Halted, MountsyncError, NotFound, Unreachable
 from mountsync.model.entry import Entry
 from mountsync.model.plan import Conflict, ConflictPolicy, Side
@@ -107,6 +107,7 @@ class Job:
         self._problems: dict[RelPath, ProblemStatus] = {}
         self._entries = 0
         self._failures = 0
+        self._tally = Tally()
         self._progress = Progress()
         self._watches: list[SideWatch] = []
         self._due_at = 0.0
@@ -173,7 +174,7 @@ class Job:
     async def _run_once(self, a: Storage, b: Storage, only: frozenset[RelPath] | None) -> None:
         settings = self.settings
         options = replace(settings.options, confirmed=self._confirmed)
-        self._progress = Progress(transfers=Transfers.limited(options.bandwidth))
+        self._progress = Progress(transfers=Transfers.limited(options.bandwidth, self._tally))
         self._enter(SessionState.SCANNING if only is None else SessionState.APPLYING, None)
         one_way = options.direction is not Direction.BOTH
         syncer = find_syncer(a.info.type, b.info.type, one_shot=True, unidirectional=one_way)
@@ -182,7 +183,8 @@ class Job:
                 a, b, options, state, settings.pair_id, progress=self._progress,
                 overrides=dict(self._overrides), only=only,
             )  # fmt: skip
-            report = await syncer.one_shot(request)
+            with self._tally.cycle():
+                report = await syncer.one_shot(request)
         self._confirmed = False
         self._failures = 0
         self._note(report, only)
@@ -274,6 +276,7 @@ class Job:
         for path, conflict in self._conflicts.items():
             if before.get(path) != conflict:
                 self._listener.conflict(conflict)
+        self._tally.failures += len(report.problems)
         for path in report.problems:
             self._listener.problem(self._problems[path])
         self._listener.cycle(self._last)
@@ -321,6 +324,7 @@ class Job:
             cache=None,
             last_cycle=self._last,
             entries=self._entries,
+            totals=progress.transfers.totals() if busy else self._tally.totals(),
         )
 
     def _said(self) -> str | None:
