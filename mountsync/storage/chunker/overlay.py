@@ -39,7 +39,6 @@ from mountsync.storage.chunker.checks import insist, insist_file, insist_replace
 from mountsync.storage.chunker.journal import FinishedChunk, Journal, Noted, RemovalRecord
 from mountsync.storage.chunker.layout import Layout, Piece
 from mountsync.storage.chunker.listing import Listing
-from mountsync.storage.chunker.locks import PathLocks
 from mountsync.storage.chunker.names import chunker_names
 from mountsync.storage.chunker.objects import pin
 from mountsync.storage.chunker.reading import read_chunks
@@ -47,6 +46,7 @@ from mountsync.storage.chunker.replace import finish, make_valid
 from mountsync.storage.chunker.settings import Settings
 from mountsync.storage.chunker.stage import Stage, Staged, piece_path, remove_pieces
 from mountsync.storage.chunker.view import Survey, View
+from mountsync.storage.locks import PathLocks
 
 _TRIES: Final = 4
 _FOLDERS_AT_ONCE: Final = 4
