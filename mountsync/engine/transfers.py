@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -185,6 +185,9 @@ class MeteredSource:
         # What a storage copies by the descriptor, inside the kernel, is not counted nor held back.
         if descriptor is not None and running.meter.size > _FREE_BYTES and not running.pace.is_limited:
             self.fileno = descriptor
+        self._into: Callable[[int, memoryview], Awaitable[int]] | None = getattr(source, "read_into", None)
+        if self._into is not None:
+            self.read_into = self._read_into
 
     @property
     def size(self) -> int:
@@ -194,6 +197,12 @@ class MeteredSource:
         data = await self._source.read(offset, length)
         await self._running.passed(len(data))
         return data
+
+    async def _read_into(self, offset: int, buffer: memoryview) -> int:
+        assert self._into is not None
+        count = await self._into(offset, buffer)
+        await self._running.passed(count)
+        return count
 
     def still(self) -> bool:
         return self._source.still()

@@ -62,6 +62,13 @@ class Opened:
         self.insist()
         return data
 
+    def piece_into(self, offset: int, buffer: memoryview) -> int:
+        """The same, into memory that is there; returns how many bytes came."""
+        with naming(self._path):
+            count = os.preadv(self.fd, [buffer], offset)
+        self.insist()
+        return count
+
     def close(self) -> None:
         """Gives the descriptor back."""
         os.close(self.fd)
@@ -88,6 +95,10 @@ class OpenedSource:
         if len(data) != wanted:
             raise Stale("it became shorter while it was read")
         return data
+
+    async def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fills `buffer` as far as one read does; returns how many bytes came."""
+        return await trio.to_thread.run_sync(self._opened.piece_into, offset, buffer, limiter=self._threads)
 
     def still(self) -> bool:
         try:

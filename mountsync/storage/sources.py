@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 import trio
 
@@ -82,6 +82,10 @@ class FileSource:
             raise Stale("the file became shorter while it was read")
         return data
 
+    async def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fills `buffer` as far as one read does; returns how many bytes came, 0 at the end."""
+        return await trio.to_thread.run_sync(os.preadv, self._fd, [buffer], offset)
+
     def still(self) -> bool:
         return self._look() == self._seen
 
@@ -119,6 +123,31 @@ async def read_range(
     if len(data) != wanted:
         raise Corrupt(f"{len(data)} bytes came where {wanted} were expected", path=path)
     return data
+
+
+@runtime_checkable
+class ReadsInto(Protocol):
+    """A source that needs no new memory for what it reads."""
+
+    async def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fills `buffer` as far as one read does; returns how many bytes came, 0 at the end."""
+        ...
+
+
+async def fill(source: Source, offset: int, buffer: memoryview) -> None:
+    """Puts the bytes from `offset` into the whole of `buffer`. Raises Stale when there are not so many."""
+    into = source if isinstance(source, ReadsInto) else None
+    done = 0
+    while done < len(buffer):
+        if into is not None:
+            count = await into.read_into(offset + done, buffer[done:])
+        else:
+            data = await source.read(offset + done, min(PIECE, len(buffer) - done))
+            count = len(data)
+            buffer[done : done + count] = data
+        if not count:
+            raise Stale("the source ended early")
+        done += count
 
 
 def _at_once(descriptor: int, length: int, offset: int) -> bytes | None:

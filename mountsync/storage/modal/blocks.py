@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import io
 import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 
 from mountsync.errors import Corrupt, MountsyncError, Unreachable
 from mountsync.storage.modal.patience import Limits
@@ -36,6 +36,25 @@ class _TryAgain(Exception):
     def __init__(self, error: MountsyncError) -> None:
         super().__init__(str(error))
         self.error = error
+
+
+class _View(aiohttp.Payload):
+    """A body that lies in memory, written piece by piece and never copied as a whole."""
+
+    def __init__(self, data: bytes | memoryview) -> None:
+        super().__init__(data, content_type="application/octet-stream")
+        self._size = len(data)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return bytes(self._value).decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        await self.write_with_length(writer, None)
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        view = memoryview(self._value)[:content_length]
+        for start in range(0, len(view), _PIECE):
+            await writer.write(view[start : start + _PIECE])
 
 
 class BlockCourier:
@@ -69,16 +88,15 @@ class BlockCourier:
             )
         return self._session
 
-    async def send(self, url: str, data: bytes) -> bytes:
+    async def send(self, url: str, data: bytes | memoryview) -> bytes:
         """Uploads a block; returns the body of the answer, which is its receipt."""
 
         async def attempt() -> bytes:
             headers = _HEADERS | {"Content-Type": "application/octet-stream"}
-            with io.BytesIO(data) as stream:  # closed, so that no reference cycle keeps the block
-                body = stream if len(data) > SMALL else data
-                async with self._open().put(url, data=body, headers=headers) as answer:
-                    _accept(answer.status)
-                    return await answer.read()
+            body = _View(data) if len(data) > SMALL else bytes(data)
+            async with self._open().put(url, data=body, headers=headers) as answer:
+                _accept(answer.status)
+                return await answer.read()
 
         return await self._persist(attempt, len(data))
 

@@ -10,14 +10,20 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
+import trio
+
 from mountsync.errors import Corrupt, NameRefused, Stale
 from mountsync.storage.modal.refusals import UrlRefused
 from mountsync.storage.modal.transport import BLOCK, Located, NativeEntry, Pending, Transport
 
 _WINDOW: Final = 8 * BLOCK
 """Bytes located by one call at most."""
-_DEPTH: Final = 4
-"""Blocks that one reader fetches ahead."""
+_DEPTH: Final = 2
+"""Blocks that one reader has under way at once ..."""
+_DEEP: Final = 4
+"""... and where they come slowly."""
+_SLOW: Final = 0.25
+"""Seconds of waiting for one block from which on more are fetched side by side."""
 _REFUSALS: Final = 3
 
 Look: TypeAlias = Callable[[], Awaitable[NativeEntry | None]]
@@ -79,6 +85,7 @@ class RangeReader:
         self._flight: deque[tuple[Pending[tuple[bytes, ...]], int]] = deque()
         self._pieces: deque[bytes] = deque()
         """Of the slice that is being given out."""
+        self._depth = _DEPTH
         self._pinned: tuple[int, int] | None = None
         self._refusals = 0
 
@@ -152,7 +159,10 @@ class RangeReader:
 
     async def _take(self) -> tuple[bytes, ...]:
         pending, length = self._flight[0]
+        began = trio.current_time()
         data = await pending.wait()
+        if trio.current_time() - began > _SLOW:
+            self._depth = _DEEP
         self._flight.popleft()
         self._slots.give()
         self._next += length
@@ -163,7 +173,7 @@ class RangeReader:
         """Starts as many transfers as may be under way."""
         self._start_transfers()
         if (
-            len(self._flight) < _DEPTH
+            len(self._flight) < self._depth
             and not self._urls
             and self._end is not None
             and self._located < self._end
@@ -171,7 +181,7 @@ class RangeReader:
             await self._locate()
 
     def _start_transfers(self) -> None:
-        while self._urls and len(self._flight) < _DEPTH and self._slots.take(first=not self._flight):
+        while self._urls and len(self._flight) < self._depth and self._slots.take(first=not self._flight):
             stop = min(_block_end(self._started), self._located)
             length = stop - self._started
             self._flight.append((self._transport.fetch_block(self._urls.popleft(), length), length))

@@ -128,7 +128,7 @@ class ModalRpc:
     async def copy(self, volume: str, source: str, target: str) -> None:
         await self._thread.run(lambda: self._copy(volume, source, target))
 
-    async def send_block(self, url: str, data: bytes) -> bytes:
+    async def send_block(self, url: str, data: bytes | memoryview) -> bytes:
         return await self._thread.run(lambda: self._blocks.send(url, data))
 
     def fetch_block(self, url: str, length: int) -> Started[tuple[bytes, ...]]:

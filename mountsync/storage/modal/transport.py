@@ -148,7 +148,7 @@ class Transport(Protocol):
         """Copies a file over whatever file is at `target`, which must not be a directory."""
         ...
 
-    async def send_block(self, url: str, data: bytes) -> bytes:
+    async def send_block(self, url: str, data: bytes | memoryview) -> bytes:
         """Uploads a block and returns its receipt. UrlRefused: ask for a new URL."""
         ...
 

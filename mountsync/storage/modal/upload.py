@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
@@ -16,10 +16,12 @@ import trio
 
 from mountsync.errors import Stale, Unreachable
 from mountsync.storage.api import Source
+from mountsync.storage.modal.buffers import Buffers
 from mountsync.storage.modal.refusals import MaybeOurs, UrlRefused
 from mountsync.storage.modal.tokens import fingerprint
 from mountsync.storage.modal.transport import BLOCK, FilePut, NativeEntry, SmallPut, Transport
 from mountsync.storage.modal.volume import Volume
+from mountsync.storage.sources import fill
 from mountsync.storage.together import each
 
 T = TypeVar("T")
@@ -29,6 +31,7 @@ SMALL: Final = 1 << 16
 """Up to this size in bytes the latency of calls counts, not the bytes."""
 _INLINE: Final = 1 << 15
 """Up to this size in bytes a thread costs more than the hash."""
+_TAIL: Final = 1 << 16
 _HASHES_AT_ONCE: Final = 2
 _SENDS_AT_ONCE: Final = 4
 _ROUNDS: Final = 5
@@ -36,7 +39,7 @@ _ROUNDS: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Hashed:
-    """A content by its blocks. `data` is the content itself when it is one block or less."""
+    """A content by its blocks. `data` is the content itself when it is small."""
 
     size: int
     blocks: tuple[bytes, ...]
@@ -86,51 +89,35 @@ class Plainly:
         await trio.lowlevel.checkpoint()
 
 
-async def digest_of(block: bytes) -> bytes:
+async def digest_of(block: bytes | memoryview) -> bytes:
     """The sha256 of a block (without its trailing zeros, as Modal has it)."""
     if len(block) <= _INLINE:
         return _digest(block)
     return await trio.to_thread.run_sync(_digest, block)
 
 
-def _digest(block: bytes) -> bytes:
-    return hashlib.sha256(block.rstrip(b"\0")).digest()
+def _digest(block: bytes | memoryview) -> bytes:
+    return hashlib.sha256(stripped(block)).digest()
 
 
-async def hash_source(source: Source) -> Hashed:
-    """Reads and hashes the whole source. Raises Stale when it is shorter than its size."""
-    count = -(-source.size // BLOCK)
-    if count <= 1:
-        data = await _block(source, 0) if count else b""
-        return Hashed(source.size, (await digest_of(data),) if count else (), data)
-    digests: dict[int, bytes] = {}
-
-    async def work(index: int) -> None:
-        digests[index] = await digest_of(await _block(source, index))
-
-    await each(range(count), work, at_once=_HASHES_AT_ONCE)
-    return Hashed(source.size, tuple(digests[index] for index in range(count)))
-
-
-async def _block(source: Source, index: int) -> bytes:
-    """One whole block, put together from as many reads as the source wants."""
-    start = index * BLOCK
-    want = min(BLOCK, source.size - start)
-    data = await source.read(start, want)
-    while len(data) < want:
-        more = await source.read(start + len(data), want - len(data))
-        if not more:
-            raise Stale("the source ended early")
-        data += more
-    return data
+def stripped(block: bytes | memoryview) -> memoryview:
+    """The block without its trailing zeros, not copied."""
+    view = memoryview(block)
+    end = len(view)
+    while end:
+        tail = bytes(view[max(0, end - _TAIL) : end]).rstrip(b"\0")
+        if tail:
+            return view[: max(0, end - _TAIL) + len(tail)]
+        end = max(0, end - _TAIL)
+    return view[:0]
 
 
 class Uploader:
     """Puts files into volumes. `holding` bounds how many large blocks are in memory at once."""
 
-    def __init__(self, transport: Transport, holding: int = 6) -> None:
+    def __init__(self, transport: Transport, holding: int = 4) -> None:
         self._transport = transport
-        self._holding = trio.CapacityLimiter(holding)
+        self._buffers = Buffers(holding)
 
     async def put(self, volume: Volume, path: str, source: Source, commit: Commit[T]) -> T:
         """Puts the whole content; it is there when this returns, and nothing is changed when it raises.
@@ -138,7 +125,7 @@ class Uploader:
         Returns what `commit.settle` does. Raises Stale when the source moved on, AlreadyExists or
         MaybeOurs with `commit.create_only`.
         """
-        hashed = await hash_source(source)
+        hashed = await self._hash(source)
         if hashed.data and len(hashed.data) <= SMALL:
             return await self._put_small(volume, path, source, commit, hashed, hashed.data)
         receipts: dict[bytes, bytes] = {}
@@ -155,11 +142,35 @@ class Uploader:
             await self._send_all(hashed, source, missing, receipts)
         raise _keeps_asking(path)
 
+    async def _hash(self, source: Source) -> Hashed:
+        """Reads and hashes the whole source. Raises Stale when it is shorter than its size."""
+        if source.size <= SMALL:
+            data = await _whole(source)
+            return Hashed(source.size, (await digest_of(data),) if data else (), data)
+        digests: dict[int, bytes] = {}
+
+        async def work(index: int) -> None:
+            async with self._block(source, index) as block:
+                digests[index] = await digest_of(block)
+
+        count = -(-source.size // BLOCK)
+        await each(range(count), work, at_once=min(_HASHES_AT_ONCE, count))
+        return Hashed(source.size, tuple(digests[index] for index in range(count)))
+
+    @asynccontextmanager
+    async def _block(self, source: Source, index: int) -> AsyncIterator[memoryview]:
+        """One whole block, for as long as it is used."""
+        start = index * BLOCK
+        async with self._buffers.lent() as buffer:
+            view = memoryview(buffer)[: min(BLOCK, source.size - start)]
+            await fill(source, start, view)
+            yield view
+
     async def _put_small(
         self, volume: Volume, path: str, source: Source, commit: Commit[T], hashed: Hashed, data: bytes
     ) -> T:
         """As `put`, with as few calls to the other thread as can be: an offer, and the commit."""
-        block = data.rstrip(b"\0")
+        block = bytes(stripped(data))
         receipts: Mapping[bytes, bytes] = {}
         async with commit.alone():
             for _ in range(_ROUNDS):
@@ -201,22 +212,32 @@ class Uploader:
         where = {digest: index for index, digest in enumerate(hashed.blocks)}
 
         async def send(digest: bytes) -> None:
-            async with self._holding if hashed.size > _INLINE else nullcontext():
-                data = hashed.data if hashed.data is not None else await _block(source, where[digest])
-                if hashed.data is None and await digest_of(data) != digest:
+            async with self._block(source, where[digest]) as block:
+                if await digest_of(block) != digest:
                     raise Stale("the source changed while it was uploaded")
-                receipt = await self._send(missing[digest], data)
+                receipt = await self._send(missing[digest], stripped(block))
             if receipt is not None:
                 receipts[digest] = receipt
 
         await each(missing, send, at_once=min(_SENDS_AT_ONCE, len(missing)))
 
-    async def _send(self, url: str, data: bytes) -> bytes | None:
+    async def _send(self, url: str, data: memoryview) -> bytes | None:
         """The receipt; None when the URL is not accepted, so that the next round brings another one."""
         try:
-            return await self._transport.send_block(url, data.rstrip(b"\0"))
+            return await self._transport.send_block(url, data)
         except UrlRefused:
             return None
+
+
+async def _whole(source: Source) -> bytes:
+    """All of a small source, put together from as many reads as it wants."""
+    data = await source.read(0, source.size)
+    while len(data) < source.size:
+        more = await source.read(len(data), source.size - len(data))
+        if not more:
+            raise Stale("the source ended early")
+        data += more
+    return data
 
 
 def _keeps_asking(path: str) -> Unreachable:
