@@ -59,7 +59,7 @@ def fsck(
 
     Exit code: 3 when something is damaged, 4 when the state cannot be used at all.
     """
-    spec = _remote_of(target)
+    spec = remote_of(target)
     folder = Path(cache_dir).absolute() if cache_dir else state_folder(spec, state_root())
     damages: list[Damage] = []
     checked = 0
@@ -78,7 +78,7 @@ def fsck(
     return 3 if any(not damage.repaired for damage in damages) else 0
 
 
-def _remote_of(target: str) -> str:
+def remote_of(target: str) -> str:
     """The remote that a mount point, a section's name or a spec stands for."""
     record = mount_at(target) if is_local_path(target) else None
     if record is not None:
@@ -128,7 +128,7 @@ def _damages_of(folder: Path, *, repair: bool) -> list[Damage]:
         store = Store(str(folder / "content"))
         found = list(_flaws(database, store))
         if repair and found:
-            _recover(database, store)
+            recovered(database, store)
         remaining = set(_flaws(database, store)) if repair else set(found)
     return [Damage(path=None, what=each, repaired=each not in remaining) for each in found]
 
@@ -140,7 +140,7 @@ def _flaws(database: Database, store: Store) -> Iterator[str]:
     yield from check(database, store)
 
 
-def _recover(database: Database, store: Store) -> None:
+def recovered(database: Database, store: Store) -> None:
     """What the start of a mount does."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     recover(database, Tree(database), Journal(database), store, now_ns=time.time_ns(), boot=boot)

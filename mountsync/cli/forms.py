@@ -115,6 +115,34 @@ class Configured(msgspec.Struct, frozen=True, kw_only=True):
     jobs: dict[str, dict[str, Any]]
 
 
+class ImportedRemote(msgspec.Struct, frozen=True, kw_only=True):
+    """A remote that was taken over from rclone."""
+
+    name: str
+    type: str
+    left_out: list[str]
+    """Options of rclone's that mean nothing here."""
+    note: str | None
+    """What is still to be done for it to work."""
+
+
+class SkippedRemote(msgspec.Struct, frozen=True, kw_only=True):
+    """A remote of rclone's that was not taken over."""
+
+    name: str
+    type: str
+    reason: str
+
+
+class ImportedRemotes(msgspec.Struct, frozen=True, kw_only=True):
+    """`config import-rclone`."""
+
+    version: int = 1
+    file: str
+    imported: list[ImportedRemote]
+    skipped: list[SkippedRemote]
+
+
 class Damage(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that `fsck` found wrong."""
 
@@ -130,6 +158,16 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     subject: str
     checked: int
     damages: list[Damage]
+
+
+class Exported(msgspec.Struct, frozen=True, kw_only=True):
+    """`export`. `missing`: files whose bytes are only on the remote."""
+
+    version: int = 1
+    files: int
+    bytes: int
+    missing: list[str]
+    failed: list[Failed]
 
 
 class SyncAction(msgspec.Struct, frozen=True, kw_only=True):
@@ -261,7 +299,9 @@ FORMS: Final[dict[str, Any]] = {
     "lsf": Entries,
     "hashsum": Digests,
     "config show": Configured,
+    "config import-rclone": ImportedRemotes,
     "fsck": Verified,
+    "export": Exported,
     "gc": Leftovers,
     "doctor": Findings,
     "bisync": Synced,

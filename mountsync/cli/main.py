@@ -57,8 +57,10 @@ COMMANDS: Final[dict[str, Later]] = {
     "mkdir": Later(_MODULE + "changing", "mkdir", "Make a folder on a remote."),
     "rm": Later(_MODULE + "changing", "rm", "Remove a file, or with -r a folder, from a remote."),
     "fsck": Later(_MODULE + "checking", "fsck", "Verify the state of a mount, or a remote."),
+    "export": Later(_MODULE + "exporting", "export", "Copy out what is on this machine."),
     "gc": Later(_MODULE + "sweeping", "gc", "List or remove chunks that no file uses."),
     "prune-metadata": Later(_MODULE + "pruning", "prune_metadata", "Drop stale entries of a sidecar."),
+    "completion": Later(_MODULE + "completion", "completion", "Print the completion script of a shell."),
     "doctor": Later(_MODULE + "doctor", "doctor", "Say what is wrong with this machine's set-up."),
     "version": Later(_MODULE + "version", "version", "Print versions."),
 }
