@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Never, Protocol
 
 import trio
 
@@ -17,11 +17,11 @@ from mountsync.engine.pair.opening import opened_state, refuse_overlap
 from mountsync.engine.pair.options import PairOptions
 from mountsync.engine.pair.report import Report
 from mountsync.engine.pair.run import Progress
-from mountsync.engine.pair.syncers import OneShot, find_syncer
+from mountsync.engine.pair.syncers import Continuous, ContinuousSyncer, OneShot, find_syncer
 from mountsync.engine.pair.watching import SideWatch
 from mountsync.engine.settle import wait_before_retry
 from mountsync.engine.transfers import Tally, Transfers
-from mountsync.errors import Halted, MountsyncError, NotFound, Unreachable
+from mountsync.errors import Halted, MountsyncError, NotFound, Unreachable, Unsupported
 from mountsync.model.entry import Entry
 from mountsync.model.plan import Conflict, ConflictPolicy, Side
 from mountsync.model.status import (
@@ -154,6 +154,10 @@ class Job:
         return storage
 
     async def _work(self, a: Storage, b: Storage) -> None:
+        one_way = self.settings.options.direction is not Direction.BOTH
+        syncer = find_syncer(a.info.type, b.info.type, continuous=True, unidirectional=one_way)
+        if isinstance(syncer, ContinuousSyncer):
+            await self._let_follow(syncer, a, b)
         while True:
             await self._wait_until_due()
             asked, hints, self._hints = self._asked, self._hints, set()
@@ -174,7 +178,7 @@ class Job:
     async def _run_once(self, a: Storage, b: Storage, only: frozenset[RelPath] | None) -> None:
         settings = self.settings
         options = replace(settings.options, confirmed=self._confirmed)
-        self._progress = Progress(transfers=Transfers.limited(options.bandwidth, self._tally))
+        self._begin_progress()
         self._enter(SessionState.SCANNING if only is None else SessionState.APPLYING, None)
         one_way = options.direction is not Direction.BOTH
         syncer = find_syncer(a.info.type, b.info.type, one_shot=True, unidirectional=one_way)
@@ -188,6 +192,54 @@ class Job:
         self._confirmed = False
         self._failures = 0
         self._note(report, only)
+
+    async def _let_follow(self, syncer: ContinuousSyncer, a: Storage, b: Storage) -> Never:
+        """A syncer that watches by itself works; a pause ends it, and afterwards it begins anew."""
+        while True:
+            await self._wait_until_due()
+            self._hints.clear()
+            self._progress = Progress(
+                transfers=Transfers.limited(self.settings.options.bandwidth, self._tally)
+            )
+            self._enter(SessionState.SCANNING, None)
+            try:
+                with trio.CancelScope() as self._running:
+                    await self._follow(syncer, a, b)
+                if not self._running.cancelled_caught:
+                    raise Unsupported(
+                        "the syncer ended by itself", hint="it must go on until it is cancelled"
+                    )
+            finally:
+                self._running = None
+
+    async def _follow(self, syncer: ContinuousSyncer, a: Storage, b: Storage) -> None:
+        settings = self.settings
+        options = replace(settings.options, confirmed=self._confirmed)
+        taken = self._asked
+
+        async def wanted() -> None:
+            nonlocal taken
+            while self._asked == taken:
+                await self._changed.wait()
+            taken = self._asked
+
+        def report(found: Report) -> None:
+            self._confirmed, self._failures = False, 0
+            self._note(found, None)
+            self._answer(taken)
+            if found.halt is not None and self._running is not None:
+                self._running.cancel()
+
+        with opened_state(settings.state_dir, dry_run=False) as state:
+            await syncer.continuous(
+                Continuous(
+                    a, b, options, state, settings.pair_id, self._progress, report, wanted, self._overrides
+                )
+            )
+
+    def _begin_progress(self) -> None:
+        bandwidth = self.settings.options.bandwidth
+        self._progress = Progress(transfers=Transfers.limited(bandwidth, self._tally))
 
     # Waiting
 
@@ -343,6 +395,7 @@ class Job:
         self._asked += 1
         wanted = self._asked
         self._bell.ring()
+        self._wake()
         with trio.move_on_after(float("inf") if timeout is None else timeout):
             while self._answered < wanted and not self.paused:
                 await self._changed.wait()

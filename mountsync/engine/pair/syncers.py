@@ -5,7 +5,8 @@ A syncer is a class, made without arguments, with these traits:
     SYNCER_NAME       its name
     SOURCE_TYPES      types of storages that it takes as side A; `["*"]`: all
     TARGET_TYPES      the same for side B
-    CONTINUOUS        `continuous(request)` keeps a pair in sync until it is cancelled
+    CONTINUOUS        it can keep a pair in sync: with `continuous(request)` by itself until it is
+                      cancelled; without that method a job calls `one_shot` whenever something changed
     ONE_SHOT          `one_shot(request)` makes one run and returns its `Report`
     UNIDIRECTIONAL    it can bring changes from A to B only
     REQUIRES_MOUNT    it works on mounted folders; such ones are never chosen here
@@ -15,7 +16,7 @@ Every syncer can work in both directions. Of those that fit, the one with the fe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import ClassVar, Final, Protocol, runtime_checkable
@@ -67,6 +68,33 @@ class Syncer(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Continuous:
+    """A pair to be kept in sync. The storages are open, the state is locked; the caller closes both."""
+
+    a: Storage
+    b: Storage
+    options: PairOptions
+    state: PairState
+    pair_id: str
+    progress: Progress
+    report: Callable[[Report], None]
+    """To be called whenever a round ended: it is what `status` and the events tell, and it ends a `flush`."""
+    wanted: Callable[[], Awaitable[None]]
+    """Returns when somebody wants a whole look now; the next `report` answers them."""
+    overrides: Mapping[RelPath, ConflictPolicy] = field(default_factory=dict)
+    """Policies that a person chose for single paths; it changes while the syncer runs."""
+
+
+@runtime_checkable
+class ContinuousSyncer(Protocol):
+    """What a plug-in provides that watches both sides by itself."""
+
+    async def continuous(self, request: Continuous) -> None:
+        """Keeps the pair in sync until it is cancelled. Raises mountsync.errors only; is then tried again."""
+        ...
+
+
 class EngineSyncer:
     """The engine: any storage to any other, both ways or one way. A job runs it again and again."""
 
@@ -107,6 +135,7 @@ class LocalSyncer(EngineSyncer):
 
 
 BUILT_IN: Final[tuple[type[Syncer], ...]] = (LocalSyncer, EngineSyncer)
+"""Announced as entry points too; here so that a damaged installation can still sync."""
 
 
 def loadable_syncers() -> tuple[list[type[Syncer]], list[str]]:
@@ -121,7 +150,7 @@ def loadable_syncers() -> tuple[list[type[Syncer]], list[str]]:
             refused.append(
                 f"syncer {point.name!r} ({point.value}) is left out: {reason}; update or remove it"
             )
-    return [*found, *BUILT_IN], refused
+    return list(dict.fromkeys([*found, *BUILT_IN])), refused
 
 
 def _plug_ins() -> Iterable[EntryPoint]:
