@@ -173,8 +173,14 @@ def set_remote(path: Path, name: str, values: Mapping[str, object]) -> None:
 
     Durable on return; the file is made with mode 0600 and replaced in one step. Raises ConfigError.
     """
-    if not is_remote_name(name):
-        raise ConfigError(f"a remote cannot have the name {name!r}", hint="use letters, digits, - and _")
+    set_remotes(path, {name: values})
+
+
+def set_remotes(path: Path, sections: Mapping[str, Mapping[str, object]]) -> None:
+    """`set_remote` for several, in one step: all of them or none."""
+    for name in sections:
+        if not is_remote_name(name):
+            raise ConfigError(f"a remote cannot have the name {name!r}", hint="use letters, digits, - and _")
     load_config(path)  # a damaged file is not written over
     import tomlkit  # noqa: PLC0415 - slow to load, and only here it is needed
 
@@ -182,11 +188,12 @@ def set_remote(path: Path, name: str, values: Mapping[str, object]) -> None:
     remotes: Any = document.get("remote")
     if remotes is None:
         remotes = document["remote"] = tomlkit.table(is_super_table=True)
-    section = tomlkit.table()
-    for key, value in values.items():
-        section.add(key, value)
-    remotes[name] = section
-    _replace(path, tomlkit.dumps(document))
+    for name, values in sections.items():
+        section = tomlkit.table()
+        for key, value in values.items():
+            section.add(key, value)
+        remotes[name] = section
+    replace_private(path, tomlkit.dumps(document))
 
 
 def delete_remote(path: Path, name: str) -> None:
@@ -197,11 +204,11 @@ def delete_remote(path: Path, name: str) -> None:
     document = tomlkit.parse(_text(path))
     remotes: Any = document["remote"]
     del remotes[name]
-    _replace(path, tomlkit.dumps(document))
+    replace_private(path, tomlkit.dumps(document))
 
 
-def _replace(path: Path, text: str) -> None:
-    """Puts the file in one step, readable by nobody else, through a link if it is one."""
+def replace_private(path: Path, text: str) -> None:
+    """Puts a file in one step, readable by nobody else, through a link if it is one; durable on return."""
     real = Path(os.path.realpath(path))
     try:
         real.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

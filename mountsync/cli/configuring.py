@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import click
 
+from mountsync.cli import config_asking
+from mountsync.cli.config_import import import_rclone
 from mountsync.cli.forms import Configured
 from mountsync.cli.mounting import option_values
 from mountsync.cli.output import emit_json
@@ -27,19 +29,30 @@ def config() -> None:
     """
 
 
+config.add_command(import_rclone)
+
+
 @config.command()
-@click.argument("name")
-@click.argument("kind", metavar="TYPE")
+@click.argument("name", required=False)
+@click.argument("kind", metavar="[TYPE]", required=False)
 @click.argument("values", metavar="[OPTION=VALUE]...", nargs=-1)
 @click.option("--replace", is_flag=True, help="Replace a remote of that name.")
-def create(*, name: str, kind: str, values: tuple[str, ...], replace: bool) -> None:
-    """Make the remote NAME of TYPE; `mountsync config types` lists types and their options."""
+def create(*, name: str | None, kind: str | None, values: tuple[str, ...], replace: bool) -> int:
+    """Make the remote NAME of TYPE; `mountsync config types` lists types and their options.
+
+    On a terminal, without TYPE, it asks for everything, looks at the remote and writes it when you say so.
+    """
+    if name is None or kind is None:
+        if not config_asking.can_ask():
+            raise click.UsageError(f"missing argument {'NAME' if name is None else 'TYPE'!r}")
+        return config_asking.ask(name)
     given = dict(_pair(text) for text in values)
     declared = {option.name: option for option in (*load_type(kind).options, *COMMON_OPTIONS)}
     checked_options(kind, declared.values(), given)
     if name in load_config(config_path()).remotes and not replace:
         raise ConfigError(f"the remote {name!r} exists", hint="use --replace, or another name")
     set_remote(config_path(), name, {"type": kind, **given})
+    return 0
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -36,6 +36,7 @@ class BuiltIn:
 
 BUILT_IN: Final[Mapping[str, BuiltIn]] = {
     "local": BuiltIn("mountsync.storage.local"),
+    "alias": BuiltIn("mountsync.storage.alias"),
     "memory": BuiltIn("mountsync.storage.memory"),
     "chunker": BuiltIn("mountsync.storage.chunker"),
     "modal": BuiltIn("mountsync.storage.modal", "modal"),

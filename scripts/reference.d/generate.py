@@ -1,4 +1,4 @@
-"""The reference pages, made from the code that they describe."""
+"""The reference pages and what is shipped in `share/`, made from the code that they describe."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from mountsync.storage.options import COMMON_OPTIONS, Option, OptionKind
 from mountsync.storage.registry import BUILT_IN, load_type
 
 DOCS = Path(__file__).parents[2] / "docs"
+SHARE = Path(__file__).parents[2] / "share"
 
 
 def pages() -> dict[str, str]:
@@ -156,19 +157,21 @@ def error_classes() -> list[type[errors.MountsyncError]]:
 
 
 def main() -> int:
+    sys.path.insert(0, str(Path(__file__).parent))
+    from manual import shipped  # noqa: PLC0415 - a neighbour of this file
+
     wrong = []
-    for name, text in pages().items():
-        file = DOCS / name
+    texts = {DOCS / name: text for name, text in pages().items()}
+    texts |= {SHARE / name: text for name, text in shipped().items()}
+    for file, text in texts.items():
         if "--check" in sys.argv[1:]:
             if not file.exists() or file.read_text() != text:
-                wrong.append(name)
+                wrong.append(str(file.relative_to(DOCS.parent)))
         else:
+            file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
     if wrong:
-        print(
-            f"docs/{', docs/'.join(wrong)}: not what the code says; run scripts/gen-reference",
-            file=sys.stderr,
-        )
+        print(f"{', '.join(wrong)}: not what the code says; run scripts/gen-reference", file=sys.stderr)
     return 1 if wrong else 0
 
 

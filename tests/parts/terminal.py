@@ -22,7 +22,7 @@ _ESCAPES = re.compile(r"\x1b(\[[0-9;?=>]*[A-Za-z]|\][^\x07]*\x07|[()][A-Z0-9]|[=
 
 
 class Terminal:
-    """Starts a program; `type` writes keys, `until` waits for text. Escape sequences are left out of `seen`."""
+    """Starts a program; `type` writes keys, `until` waits for text, `seen` is free of escape sequences."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Terminal:
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - before exec, one call
         )
         os.close(theirs)
 
@@ -81,6 +81,17 @@ class Terminal:
         while self._read():
             pass
         return self.process.wait(PATIENCE_S)
+
+    def interrupt(self) -> int:
+        """Presses Ctrl-C until the program ends: one may come between two looks of its line editor."""
+        for _ in range(int(PATIENCE_S)):
+            self.type("\x03")
+            end = time.monotonic() + 1
+            while time.monotonic() < end:
+                ready, _, _ = select.select([self._ours], [], [], 0.1)
+                if ready and not self._read():
+                    return self.process.wait(PATIENCE_S)
+        raise AssertionError(f"Ctrl-C does not end it:\n{self.seen[-3000:]}")
 
     def _read(self) -> bool:
         ready, _, _ = select.select([self._ours], [], [], PATIENCE_S)

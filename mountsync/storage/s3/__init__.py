@@ -6,7 +6,8 @@ in parts that are sent at once. The mtime is kept in the object's metadata, in r
 the extra `mountsync[s3]`, whose packages are imported when a bucket is opened and not before.
 
 Credentials come from where the tools of AWS take them (`AWS_ACCESS_KEY_ID`, `AWS_PROFILE`,
-`~/.aws/credentials`, the machine's role), never from options.
+`~/.aws/credentials`, the machine's role), never from options; `profile` and `credentials` only say where
+they are.
 """
 
 from __future__ import annotations
@@ -22,6 +23,13 @@ OPTIONS: tuple[Option, ...] = (
         "endpoint", help="address of the server, http://… or https://…; default: AWS_ENDPOINT_URL, then AWS"
     ),
     Option("region", help="region of the bucket; default: AWS_REGION, then the profile's, then us-east-1"),
+    Option(
+        "profile", help="profile of AWS's files to take credentials and region from; default: AWS_PROFILE"
+    ),
+    Option(
+        "credentials",
+        help="file with the credentials, in the form of ~/.aws/credentials; default: that one",
+    ),
     Option(
         "path_style",
         OptionKind.BOOL,

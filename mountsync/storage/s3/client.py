@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
+import os
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -58,7 +59,10 @@ class Client:
 
     def _start(self) -> None:
         logging.getLogger("botocore").setLevel(logging.WARNING)
-        session, settings = Session(), self._settings
+        settings = self._settings
+        session = Session(profile=settings.profile)
+        if settings.credentials is not None:
+            session.set_config_variable("credentials_file", os.path.expanduser(settings.credentials))
         session.register_component("data_loader", _LOADER)
         region = settings.region or session.get_config_variable("region") or DEFAULT_REGION
         style = settings.path_style if settings.path_style is not None else settings.endpoint is not None

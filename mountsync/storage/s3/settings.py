@@ -24,6 +24,9 @@ class Settings:
     """Without slashes at its ends."""
     endpoint: str | None = None
     region: str | None = None
+    profile: str | None = None
+    credentials: str | None = None
+    """The file that holds them; None: AWS's own."""
     path_style: bool | None = None
     create_bucket: bool = False
     part_size: int = 8 << 20
@@ -50,6 +53,8 @@ def read_settings(options: Mapping[str, object], path: str) -> Settings:
         prefix=prefix,
         endpoint=_endpoint(options.get("endpoint")),
         region=str(options["region"]) if options.get("region") else None,
+        profile=str(options["profile"]) if options.get("profile") else None,
+        credentials=str(options["credentials"]) if options.get("credentials") else None,
         path_style=path_style if isinstance(path_style, bool) else None,
         create_bucket=options.get("create_bucket") is True,
         part_size=part_size if isinstance(part_size, int) else 8 << 20,
