@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mountsync.errors import printable
 from mountsync.formats.sizes import human_size
 from mountsync.model.status import SessionState, Status
+
+if TYPE_CHECKING:
+    from mountsync.control.overview import Overview
 
 
 def emit_json(value: Any) -> None:
@@ -56,19 +59,36 @@ def exit_code_of_status(status: Status, *, finished: bool) -> int:
     return 1 if status.conflicts or (finished and status.pending) else 0
 
 
+def overview_lines(found: Overview, now: float | None = None) -> list[str]:
+    """Everything that runs, in words."""
+    lines: list[str] = []
+    for seen in found.mounts:
+        if seen.status is not None:
+            lines += status_lines(seen.status, now)
+        else:
+            lines += [f"{printable(seen.record.remote)} on {printable(seen.record.mountpoint)}"]
+            lines += [f"  {printable(str(seen.error))}"]
+    for job in found.jobs:
+        lines += status_lines(job, now)
+    if found.daemon_error is not None:
+        lines.append(f"jobs: {printable(str(found.daemon_error))}")
+    return lines or ["nothing is mounted, and no job runs"]
+
+
 def status_lines(status: Status, now: float | None = None) -> list[str]:
     """A status in words, a few lines."""
     now = time.time() if now is None else now
     where = f" on {printable(status.mountpoint)}" if status.mountpoint else ""
     reason = f": {printable(status.reason)}" if status.reason else ""
-    lines = [f"{printable(status.remote)}{where}", f"  {_saying(status)}{reason}"]
+    lines = [f"{printable(status.remote)}{where}", f"  {saying(status)}{reason}"]
     lines += _work_lines(status)
     lines += [f"  conflict: {printable(each.path)} ({printable(each.reason)})" for each in status.conflicts]
     lines += [f"  problem: {printable(each.path)}: {printable(each.reason)}" for each in status.problems]
     return lines + _rest_lines(status, now)
 
 
-def _saying(status: Status) -> str:
+def saying(status: Status) -> str:
+    """The state in words."""
     at_rest = status.state in (SessionState.WATCHING.value, SessionState.SETTLED.value)
     if at_rest and (status.pending or status.conflicts or status.problems):
         return "watching"

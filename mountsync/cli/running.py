@@ -14,12 +14,11 @@ import trio
 from mountsync.cli.output import status_lines
 from mountsync.control.client import Client, open_client
 from mountsync.control.directory import MountRecord, holder_of, plain, running
+from mountsync.control.overview import ANSWER_S, status_of
 from mountsync.errors import MountError, Unreachable, UsageError
 from mountsync.formats.sizes import human_size, parse_duration
 from mountsync.model.status import Status
 
-ANSWER_S: Final = 10.0
-"""A mount that says nothing for so long is stopped or hangs."""
 _LOOK_S: Final = 0.25
 _SAY_S: Final = 5.0
 
@@ -55,17 +54,6 @@ def mount_at(mountpoint: str) -> MountRecord | None:
     """The mount whose mount point is exactly this one, or None."""
     place = str(plain(Path(mountpoint)))
     return next((record for record in running() if record.mountpoint == place), None)
-
-
-async def status_of(record: MountRecord) -> Status:
-    """The status of a mount. Raises Unreachable that names the process when it does not answer."""
-    with trio.move_on_after(ANSWER_S):
-        async with open_client(Path(record.socket)) as client:
-            found: Status = await client.request("status")
-            return found
-    raise Unreachable(
-        f"process {record.pid} does not answer", path=record.mountpoint, hint="is it stopped? see its log"
-    )
 
 
 async def while_showing(record: MountRecord, work: Callable[[Client], Awaitable[T]]) -> T:
@@ -104,3 +92,13 @@ async def _show_live(client: Client) -> None:
             status: Status = await client.request("status")
             live.update(Text("\n".join(status_lines(status))), refresh=True)
             await trio.sleep(_LOOK_S)
+
+
+__all__ = [
+    "ANSWER_S",
+    "Duration",
+    "chosen_mount",
+    "mount_at",
+    "status_of",
+    "while_showing",
+]
