@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -208,12 +209,65 @@ def test_libreoffice_save_by_its_system_calls(place: Path, on_remote: OnRemote) 
     check(path, on_remote())
 
 
-def test_libreoffice_converts(place: Path, on_remote: OnRemote) -> None:
+OFFICE = """
+import sys, time, uno
+from com.sun.star.beans import PropertyValue
+here = uno.getComponentContext()
+resolver = here.ServiceManager.createInstanceWithContext("com.sun.star.bridge.UnoUrlResolver", here)
+for attempt in range(300):
+    try:
+        there = resolver.resolve(f"uno:pipe,name={sys.argv[1]};urp;StarOffice.ComponentContext")
+        break
+    except Exception:
+        time.sleep(0.1)
+desktop = there.ServiceManager.createInstanceWithContext("com.sun.star.frame.Desktop", there)
+hidden = PropertyValue(Name="Hidden", Value=True)
+for text in sys.argv[3:]:
+    document = desktop.loadComponentFromURL(sys.argv[2], "_blank", 0, (hidden,))
+    document.Text.setString(text)
+    document.store()
+    document.close(True)
+try:
+    desktop.terminate()
+except Exception:
+    pass  # it is gone before it can answer
+"""
+
+
+@pytest.fixture
+def office(place: Path) -> list[str]:
+    """LibreOffice's command line with a profile of its own, on the machine's disk."""
     if shutil.which("soffice") is None:
         pytest.skip("LibreOffice is not installed: too large for these tests")
-    (place / "table.csv").write_text("a,b\n1,2\n")
-    home = place.parent.parent
-    for kind in ("ods", "pdf"):
-        run("soffice", f"-env:UserInstallation=file://{home}/office", "--headless", "--convert-to", kind,
-            "table.csv", cwd=place)  # fmt: skip
-    assert sorted(os.listdir(on_remote())) == ["table.csv", "table.ods", "table.pdf"]
+    return ["soffice", f"-env:UserInstallation=file://{place.parent.parent}/office", "--headless"]
+
+
+def test_libreoffice_converts(place: Path, on_remote: OnRemote, office: list[str]) -> None:
+    (place / "letter.txt").write_text("Dear reader")
+    for kind in ("odt", "pdf"):
+        run(*office, "--convert-to", kind, "letter.txt", cwd=place)
+    assert sorted(os.listdir(on_remote())) == ["letter.odt", "letter.pdf", "letter.txt"]
+
+
+def test_libreoffice_opens_and_saves(place: Path, on_remote: OnRemote, office: list[str]) -> None:
+    """Twice in place; then another LibreOffice reads what lies on the remote."""
+    python = "/usr/bin/python3"
+    if subprocess.run([python, "-c", "import uno"], check=False, capture_output=True).returncode:
+        pytest.skip("python3-uno is not installed: it comes with LibreOffice, which is too large")
+    (place / "letter.txt").write_text(OLD)
+    run(*office, "--convert-to", "odt", "letter.txt", cwd=place)
+    pipe = f"mountsync{os.getpid()}"
+    listening = subprocess.Popen([*office, f"--accept=pipe,name={pipe};urp;"], cwd=place)
+    try:
+        url = (place / "letter.odt").as_uri()
+        run(python, "-c", OFFICE, pipe, url, "first change", NEW.strip(), cwd=place)
+        listening.wait(60)
+    finally:
+        listening.kill()
+        listening.wait()
+    remote = on_remote()
+    assert sorted(os.listdir(remote)) == ["letter.odt", "letter.txt"]
+    assert (remote / "letter.odt").read_bytes() == (place / "letter.odt").read_bytes()
+    elsewhere = place.parent.parent / "elsewhere"
+    run(*office, "--convert-to", "txt:Text", "--outdir", elsewhere, remote / "letter.odt", cwd=place)
+    assert (elsewhere / "letter.txt").read_text().strip("\ufeff\n") == NEW.strip()
