@@ -33,6 +33,7 @@ from mountsync.control.jobs import (
     daemon_socket,
 )
 from mountsync.control.metrics import serve_metrics
+from mountsync.control.progress import tell_progress
 from mountsync.control.protocol import (
     ConflictEvent,
     Conflicts,
@@ -143,15 +144,18 @@ class Daemon:
         structlog.contextvars.bind_contextvars(
             job=running.name, remote=f"{job.settings.a} <-> {job.settings.b}"
         )
-        try:
-            with running.scope:
-                await job.run()
-        except Exception as error:  # noqa: BLE001 - a bug in one job must not end the others
-            _log.exception("internal error in a job", job=running.name)
-            running.failure = f"internal error: {error!r}; see the log of the daemon"
-            running.job = None
-        finally:
-            running.ended.set()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tell_progress, self._broadcaster, running.name, job.tally, job.status)
+            try:
+                with running.scope:
+                    await job.run()
+            except Exception as error:  # noqa: BLE001 - a bug in one job must not end the others
+                _log.exception("internal error in a job", job=running.name)
+                running.failure = f"internal error: {error!r}; see the log of the daemon"
+                running.job = None
+            finally:
+                running.ended.set()
+            nursery.cancel_scope.cancel()
 
     def _job(self, name: str) -> Job:
         running = self._jobs.get(name)

@@ -24,6 +24,7 @@ from mountsync.control import directory, supervisor
 from mountsync.control import server as control
 from mountsync.control.events import Broadcaster
 from mountsync.control.metrics import serve_metrics
+from mountsync.control.progress import tell_progress
 from mountsync.control.protocol import (
     ConflictEvent,
     CycleEvent,
@@ -351,6 +352,9 @@ class _Mount:
         )
         nursery.start_soon(self._withdraw_at_end, record)
         nursery.start_soon(self._watch_usage)
+        nursery.start_soon(
+            tell_progress, self.broadcaster, settings.name, self.transfers.tally, self.controls.status
+        )
         if settings.offline:
             self.condition.paused = True
         nursery.start_soon(engine.run)

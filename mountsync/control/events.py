@@ -43,6 +43,11 @@ class Broadcaster:
         self._listeners: set[_Listener] = set()
         self._ended = False
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody listens."""
+        return bool(self._listeners)
+
     def publish(self, event: Event) -> None:
         """Never blocks and never fails; without listeners it costs nothing."""
         for listener in self._listeners:

@@ -45,6 +45,8 @@ class ProgressEvent(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
     pending: int
     pending_bytes: int
     transfers: list[Transfer] = []
+    began: list[str] = []
+    """Paths whose bodies began to travel since the last such event, the last hundred at most."""
 
 
 class ConflictEvent(msgspec.Struct, frozen=True, kw_only=True, tag="conflict"):

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import trio
 
+from mountsync.engine.bell import Bell
 from mountsync.formats.sizes import Bandwidth
 from mountsync.model.status import CYCLE_BOUNDS, Totals, Transfer
 from mountsync.storage.api import Source
 
 _FREE_BYTES = 1 << 16
 """Bodies up to this size are not shown: they are gone before anybody could read the line."""
+_BEGAN = 100
+"""Paths that are kept for the next event; of more only the last are told."""
 
 
 @dataclass(slots=True)
@@ -30,6 +34,10 @@ class Tally:
     failures: int = 0
     cycles: int = 0
     cycle_seconds: float = 0.0
+    began: deque[str] = field(default_factory=lambda: deque(maxlen=_BEGAN))
+    """Paths of bodies that began to travel, for whoever tells of them and then clears it."""
+    bell: Bell = field(default_factory=Bell)
+    """Rings when a body begins to travel."""
     _within: list[int] = field(default_factory=lambda: [0] * len(CYCLE_BOUNDS))
 
     @contextmanager
@@ -138,6 +146,8 @@ class Transfers:
         """Puts a meter on the list and returns its key."""
         key = next(self._keys)
         self._running[key] = meter
+        self.tally.began.append(meter.path)
+        self.tally.bell.ring()
         return key
 
     def remove(self, key: int) -> None:

@@ -107,7 +107,8 @@ class Job:
         self._problems: dict[RelPath, ProblemStatus] = {}
         self._entries = 0
         self._failures = 0
-        self._tally = Tally()
+        self.tally = Tally()
+        """What all runs moved; it goes on over them."""
         self._progress = Progress()
         self._watches: list[SideWatch] = []
         self._due_at = 0.0
@@ -187,7 +188,7 @@ class Job:
                 a, b, options, state, settings.pair_id, progress=self._progress,
                 overrides=dict(self._overrides), only=only,
             )  # fmt: skip
-            with self._tally.cycle():
+            with self.tally.cycle():
                 report = await syncer.one_shot(request)
         self._confirmed = False
         self._failures = 0
@@ -199,7 +200,7 @@ class Job:
             await self._wait_until_due()
             self._hints.clear()
             self._progress = Progress(
-                transfers=Transfers.limited(self.settings.options.bandwidth, self._tally)
+                transfers=Transfers.limited(self.settings.options.bandwidth, self.tally)
             )
             self._enter(SessionState.SCANNING, None)
             try:
@@ -239,7 +240,7 @@ class Job:
 
     def _begin_progress(self) -> None:
         bandwidth = self.settings.options.bandwidth
-        self._progress = Progress(transfers=Transfers.limited(bandwidth, self._tally))
+        self._progress = Progress(transfers=Transfers.limited(bandwidth, self.tally))
 
     # Waiting
 
@@ -328,7 +329,7 @@ class Job:
         for path, conflict in self._conflicts.items():
             if before.get(path) != conflict:
                 self._listener.conflict(conflict)
-        self._tally.failures += len(report.problems)
+        self.tally.failures += len(report.problems)
         for path in report.problems:
             self._listener.problem(self._problems[path])
         self._listener.cycle(self._last)
@@ -376,7 +377,7 @@ class Job:
             cache=None,
             last_cycle=self._last,
             entries=self._entries,
-            totals=progress.transfers.totals() if busy else self._tally.totals(),
+            totals=progress.transfers.totals() if busy else self.tally.totals(),
         )
 
     def _said(self) -> str | None:
