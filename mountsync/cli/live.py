@@ -22,11 +22,12 @@ from rich.table import Table
 from rich.text import Text
 
 from mountsync.cli.jobs import is_job
-from mountsync.cli.output import ago, counted, overview_lines, saying
+from mountsync.cli.output import ago, counted, overview_lines
 from mountsync.cli.running import chosen_mount
 from mountsync.control.overview import Overview, Seen, look
 from mountsync.errors import printable
 from mountsync.formats.sizes import human_size
+from mountsync.model.saying import saying
 from mountsync.model.status import CacheStatus, ConflictStatus, ProblemStatus, SessionState, Status, Transfer
 
 _LOOK_S: Final = 0.5

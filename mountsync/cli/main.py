@@ -30,6 +30,7 @@ COMMANDS: Final[dict[str, Later]] = {
     "mount": Later(_MODULE + "mounting", "mount", "Mount a remote as a folder."),
     "umount": Later(_MODULE + "mounting", "umount", "Replicate what is left, then unmount."),
     "status": Later(_MODULE + "watching", "status", "Show what mounts do and what is not replicated."),
+    "web": Later(_MODULE + "web", "web", "Show mounts and jobs on a page in the browser."),
     "flush": Later(_MODULE + "watching", "flush", "Bring both sides to agree now."),
     "conflicts": Later(_MODULE + "steering", "conflicts", "List conflicts that wait for you."),
     "resolve": Later(_MODULE + "steering", "resolve", "Settle a conflict."),

@@ -10,6 +10,7 @@ import click
 
 from mountsync.errors import printable
 from mountsync.formats.sizes import human_size
+from mountsync.model.saying import saying
 from mountsync.model.status import SessionState, Status
 
 if TYPE_CHECKING:
@@ -87,14 +88,6 @@ def status_lines(status: Status, now: float | None = None) -> list[str]:
     return lines + _rest_lines(status, now)
 
 
-def saying(status: Status) -> str:
-    """The state in words."""
-    at_rest = status.state in (SessionState.WATCHING.value, SessionState.SETTLED.value)
-    if at_rest and (status.pending or status.conflicts or status.problems):
-        return "watching"
-    return _SAYINGS.get(status.state, status.state)
-
-
 def _work_lines(status: Status) -> list[str]:
     if not status.pending and not status.transfers:
         lines = ["  nothing waits for upload"]
@@ -124,23 +117,3 @@ def _rest_lines(status: Status, now: float) -> list[str]:
             f"  last look {ago(now - cycle.finished_at)} ago: {cycle.to_remote} up, {cycle.to_local} down"
         )
     return lines
-
-
-_SAYINGS = {
-    SessionState.STARTING.value: "starting",
-    SessionState.WATCHING.value: "in sync, watching",
-    SessionState.SCANNING.value: "looking at the remote",
-    SessionState.RECONCILING.value: "comparing",
-    SessionState.APPLYING.value: "transferring",
-    SessionState.SETTLED.value: "in sync",
-    SessionState.OFFLINE.value: "offline; work goes on, changes are kept for later",
-    SessionState.WAITING_TO_RETRY.value: "waiting to try again",
-    SessionState.PAUSED.value: "paused; `mountsync resume` goes on",
-    SessionState.HALTED_EMPTIED.value: (
-        "halted: the remote looks emptied; look at it, then `mountsync resume --confirm`"
-    ),
-    SessionState.HALTED_DELETES.value: (
-        "halted: too many deletes at once; look at them, then `mountsync resume --confirm`"
-    ),
-    SessionState.FAILED.value: "failed",
-}
