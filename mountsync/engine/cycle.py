@@ -27,6 +27,7 @@ from mountsync.reconcile import (
     reconcile,
     wanted_digests,
 )
+from mountsync.state.attempts import Attempts
 from mountsync.state.base import Base
 from mountsync.state.database import Database
 from mountsync.state.journal import Journal
@@ -92,6 +93,7 @@ class MountCycles:
         database: Database,
         journal: Journal,
         base: Base,
+        attempts: Attempts,
         volume: MountedTree,
         adopter: Adopter,
         remote: StorageReplica,
@@ -106,6 +108,7 @@ class MountCycles:
         self._db = database
         self._journal = journal
         self._base = base
+        self._attempts = attempts
         self._volume = volume
         self._adopter = adopter
         self._remote = remote
@@ -129,7 +132,7 @@ class MountCycles:
         unfollowed = await self._split_unfollowed(scope, plan)
         if unfollowed is not None:
             return unfollowed
-        recorder = MountRecorder(self._db, self._volume.tree, self._base, self._journal, scope, self._clock)
+        recorder = self._recorder(scope)
         missing = await self._bring_cold(plan, local) or await self._bring_leaving(plan, scope)
         if missing is not None:
             recorder.give_up(missing.error)
@@ -139,11 +142,13 @@ class MountCycles:
         executor = Executor(local, self._remote, recorder, self._lanes, self._transfers, self._hash_body)
         try:
             await executor.run(plan)
+            recorder.commit()
         except MountsyncError as error:
             # Only the barrier raises: nothing of this cycle may be written down, all of it is seen again.
             recorder.give_up(error)
             return Outcome(failures=[Failure(Side.B, RelPath(""), error)])
-        recorder.commit()
+        finally:
+            recorder.end()
         return Outcome(
             recorder.done_on[Side.A],
             recorder.done_on[Side.B],
@@ -152,6 +157,10 @@ class MountCycles:
             plan.resolved,
             frozenset(scope.places),
         )
+
+    def _recorder(self, scope: Scope) -> MountRecorder:
+        tree, clock = self._volume.tree, self._clock
+        return MountRecorder(self._db, tree, self._base, self._journal, self._attempts, scope, clock)
 
     async def _split_unfollowed(self, scope: Scope, plan: Plan) -> Outcome | None:
         """When the other side cannot follow the rename of a directory as a whole, nothing is done yet.
@@ -285,10 +294,12 @@ class MountCycles:
 def _unfollowed(scope: Scope, plan: Plan, mover: Side) -> Iterable[RelPath]:
     """Directories that one side renamed and that the plan does not rename as a whole on the other."""
     followed = {action.base for action in plan.of(mover.other) if isinstance(action, Move)}
+    there = scope.b if mover is Side.A else scope.a
     for source, target in scope.moves_a if mover is Side.A else scope.moves_b:
         agreed = scope.base.get(source)
         if agreed is None or agreed.entry.kind is not Kind.DIRECTORY or source in followed:
             continue
         both_moved = plan.to_base.get(source, agreed) is None and plan.to_base.get(target) is not None
-        if not both_moved:
+        # Where directories are only implied, the plan may move the row for the sake of what was put there.
+        if not (both_moved and target in there and source not in there):
             yield source

@@ -17,9 +17,12 @@ from mountsync.engine.cycle import MountCycles, Outcome
 from mountsync.engine.ledger import Claim, Ledger
 from mountsync.engine.observe import Seen
 from mountsync.engine.scope import Place, Scope, ScopeBuilder
-from mountsync.engine.settle import wait_before_retry
+from mountsync.engine.settle import Failure, wait_before_retry
+from mountsync.engine.traces import Traces
+from mountsync.errors import MountsyncError
 from mountsync.model.entry import Kind
-from mountsync.paths import RelPath
+from mountsync.model.side import Side
+from mountsync.paths import ROOT, RelPath
 from mountsync.state.journal import JournalRow
 from mountsync.state.tree import ROOT_ID, NodeId
 from mountsync.vfs.volume import Volume
@@ -94,6 +97,7 @@ class Dispatcher:
         make_builder: Callable[[], ScopeBuilder],
         nursery: trio.Nursery,
         report: Callable[[Outcome], None],
+        traces: Traces,
         *,
         delays: Delays,
         transfers: int,
@@ -108,6 +112,7 @@ class Dispatcher:
         self._make_builder = make_builder
         self._nursery = nursery
         self._report = report
+        self._traces = traces
         self._delays = delays
         self._bell = Bell()
         self._room = {False: _CYCLES, True: transfers}
@@ -138,9 +143,18 @@ class Dispatcher:
         """Starts cycles as rows become due; for ever."""
         while True:
             await self._condition.until(lambda: self._condition.may_work)
-            if not self._deletes_too_much():
+            if self._traces.are_unknown:
+                await self._settle_unknown()
+            elif not self._deletes_too_much():
                 self._start_due()
                 await self._wait()
+
+    async def _settle_unknown(self) -> None:
+        """Nothing is begun while it is not known what became of something begun earlier."""
+        try:
+            await self._traces.settle()
+        except MountsyncError as error:
+            self._report(Outcome(failures=[Failure(Side.B, ROOT, error)]))
 
     def _deletes_too_much(self) -> bool:
         if self._max_delete is None:
@@ -283,7 +297,9 @@ class Dispatcher:
                 self._volume.journal.postpone(row.node, row.version, now + int(wait * 1e9), problem)
 
     async def observe(self, seen: Seen, moves: Iterable[tuple[RelPath, RelPath]]) -> Outcome | None:
-        """A cycle about what was seen on the remote; None when another cycle is in the way."""
+        """A cycle about what was seen on the remote; None when another cycle is, or was, in the way."""
+        if self._traces.are_unknown:
+            return None
         builder = self._make_builder()
         builder.observe(seen, tuple(moves))
         written = self._save_open(builder)

@@ -20,7 +20,6 @@ from mountsync.engine.traces import Traces
 from mountsync.errors import MountsyncError, NotADirectory, NotFound, Stale
 from mountsync.model.entry import DIRECTORY, Entry, Kind, Problem
 from mountsync.paths import ROOT, RelPath, from_bytes, is_within, join, name_of, parent_of, to_bytes
-from mountsync.state.attempts import Attempt
 from mountsync.state.base import Base, BaseRow
 from mountsync.state.database import Database
 from mountsync.state.tree import ROOT_ID, NodeId, Tree
@@ -88,6 +87,8 @@ class Observer:
 
         Directories whose content was never shown are filled on the way, without a plan.
         """
+        self._traces.take_up()
+        await self._traces.settle()
         look = Look()
         with self._ledger.looking() as observation:
             walk = _Walk(self, look)
@@ -98,8 +99,6 @@ class Observer:
             missing = await self._missing(walk.seen, look)
             await self._confirm(missing, observation, look)
             self._leave_out_void(look, observation)
-            if not (look.changed or look.void or look.problems):
-                self._traces.forget()
         return look
 
     def _leave_out_void(self, look: Look, observation: Observation) -> None:
@@ -109,38 +108,10 @@ class Observer:
             if folder is None or not observation.holds_for((folder, to_bytes(name_of(path)))):
                 del look.changed[path]
                 look.void.add(path)
-        if self._traces.exist:
-            self._leave_out_own(look, observation)
-
-    def _leave_out_own(self, look: Look, observation: Observation) -> None:
-        """What we made ourselves and did not come to record is no change of the remote."""
-        for path in sorted([*look.changed, *look.below_new]):  # a directory before what is in it
-            entry = look.changed.get(path) or look.below_new.get(path)
-            folder = self.folder_id(parent_of(path))
-            if entry is None or folder is None:
-                continue
-            place = (folder, to_bytes(name_of(path)))
-            if not observation.holds_for(place):
-                continue
-            attempt = self._traces.recognise(place, entry)
-            if attempt is not None:
-                look.changed.pop(path, None)
-                look.below_new.pop(path, None)
-                self._forget_source(attempt, look)
-            elif look.below_new.pop(path, None) is not None and differs(self._base.find(*place), entry):
-                look.changed[path] = entry
-
-    def _forget_source(self, attempt: Attempt, look: Look) -> None:
-        """A rename of ours: its old place is empty because of it."""
-        if attempt.old is None:
-            return
-        above = self.remote_path(attempt.old[0])
-        path = None if above is None else join(above, from_bytes(attempt.old[1]))
-        if path is not None and look.changed.get(path, ROOT) is None:
-            del look.changed[path]
 
     async def look_at(self, paths: Iterable[RelPath]) -> Look:
         """Asks for single paths, or lists their directory when they are many."""
+        await self._traces.settle()
         look = Look()
         with self._ledger.looking() as observation:
             for folder, members in _by_folder(paths).items():
@@ -194,6 +165,7 @@ class Observer:
 
     async def children(self, node: NodeId) -> None:
         """Fills a directory that was never listed. Raises Unreachable, or NotFound when it is gone."""
+        await self._traces.settle()
         path = self.remote_path(node)
         if path is None:
             self._adopter.mark_listed([node])  # made here: the remote holds nothing in it

@@ -16,7 +16,7 @@ from typing import TypeAlias
 from mountsync.engine.moment import Moment
 from mountsync.model.base import Agreed
 from mountsync.model.entry import Entry, Kind, Token
-from mountsync.paths import RelPath, from_bytes, join
+from mountsync.paths import RelPath, ancestors, from_bytes, join
 from mountsync.state.base import Base, BaseRow
 from mountsync.state.journal import Journal
 from mountsync.state.tree import ROOT_ID, Node, NodeId, Tree
@@ -283,7 +283,7 @@ class ScopeBuilder:
                 observed.add(path)
         scope.observed = frozenset(observed)
         scope.vanished = frozenset(node for node in self._nodes if self._is_vanished(node))
-        scope.moves_a = list(self._moves(scope))
+        scope.moves_a = _without_idle(list(self._moves(scope)))
         scope.moves_b = [move for move in self._remote_moves if move[0] in scope.base and move[1] in scope.b]
         for node in self._nodes:
             row = self._journal.find(node)
@@ -315,14 +315,22 @@ class ScopeBuilder:
             scope.remote_paths[place] = remote
             self._add_remote(scope, remote, place)
             if place in self._kept and place not in self._places:
-                self._keep(scope, remote, place)
+                self._keep(scope, place)
         return remote
 
-    def _keep(self, scope: Scope, path: RelPath, place: Place) -> None:
-        row = self._now.row(place)
-        if row is not None:
+    def _keep(self, scope: Scope, place: Place) -> None:
+        row, path = self._now.row(place), self._path_if_kept(place)
+        if row is not None and path is not None:
             agreed = agreed_entry(row)
             scope.a[path] = replace(agreed.entry, token=agreed.a)
+
+    def _path_if_kept(self, place: Place) -> RelPath | None:
+        """Where a removed entry would be in the mount now: a directory above it may have been renamed."""
+        folder = self._now.local_folder(place[0])
+        above = self._now.agreed_places(place[0])
+        if folder is None and above:
+            folder = self._path_if_kept(above[0])
+        return None if folder is None else join(folder, from_bytes(place[1]))
 
     def _add_local(self, scope: Scope, path: RelPath, place: Place) -> None:
         here = self._now.here(place)
@@ -359,3 +367,13 @@ class ScopeBuilder:
             new = [p for p in named if p not in agreed and p in scope.local_paths]
             for source, target in zip(left, new, strict=False):
                 yield scope.remote_paths[source], scope.local_paths[target]
+
+
+def _without_idle(moves: list[tuple[RelPath, RelPath]]) -> list[tuple[RelPath, RelPath]]:
+    """The moves without those that lead nowhere, because only a directory above has another id now."""
+    real = {path for source, target in moves if source != target for path in (source, target)}
+    return [
+        (source, target)
+        for source, target in moves
+        if source != target or not real.isdisjoint(ancestors(source))
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from mountsync import errors
@@ -25,8 +26,8 @@ from mountsync.model.plan import (
     Side,
     path_of,
 )
-from mountsync.paths import RelPath, name_of, parent_of, to_bytes
-from mountsync.state.attempts import Attempt, Attempts
+from mountsync.paths import RelPath, ancestors, is_within, name_of, parent_of, to_bytes
+from mountsync.state.attempts import Attempt, Attempts, Verb
 from mountsync.state.base import Base, BaseRow
 from mountsync.state.database import Database
 from mountsync.state.journal import Journal
@@ -38,8 +39,6 @@ _HOPELESS_WAIT_S: Final = 3600.0
 """For what will not pass by itself; it is tried again all the same, because remotes change."""
 _LOOK_WAIT_S: Final = 2.0
 """For what is looked at again by other means: a look at the remote comes first."""
-
-
 _NO_PLACE: Final[Place] = (NodeId(0), b"")
 
 
@@ -74,6 +73,7 @@ class MountRecorder:
         tree: Tree,
         base: Base,
         journal: Journal,
+        attempts: Attempts,
         scope: Scope,
         clock: Callable[[], int],
     ) -> None:
@@ -83,25 +83,41 @@ class MountRecorder:
         self._journal = journal
         self._scope = scope
         self._clock = clock
-        self._attempts = Attempts(database)
-        self._begun: set[Place] = set()
+        self._attempts = attempts
+        self._batch: int | None = None
+        self._begun: dict[tuple[type[Action], RelPath], int] = {}
+        """The numbers of the steps on the remote that were written down."""
+        self._known: set[int] = set()
+        """Those of them that were done."""
+        self._implied: list[Attempt] = []
+        """Directories that come into being with what is put into them."""
+        self._filled: set[RelPath] = set()
+        """Directories above what was done."""
         self._writes: list[Callable[[], None]] = []
         self.failures: list[Failure] = []
         self.done_on = {Side.A: 0, Side.B: 0}
         self._left: set[NodeId] = set()
         self._waiting: set[NodeId] = set()
         """Nodes in a conflict: nothing can be done until one side changes or a person speaks."""
+        self._heirs: dict[NodeId, NodeId] = {}
+        """Ids of directories of the remote that were replaced by others while this was written down."""
         self._began_ns = clock()
         self._vacated: list[tuple[RelPath, Agreed]] = []
         """What is agreed at places whose rows follow a rename first."""
         self._moved_rows: dict[Place, BaseRow] = {}
         self._row_places = {path: place for place, path in scope.remote_paths.items()}
+        self._row_places |= {path: at for at, path in scope.remote_paths.items() if at in scope.rows}
         """Where the base has what the remote has at a path, while moves are carried out."""
 
     def done(self, side: Side, action: Action, entry: Entry | None) -> None:
         self.done_on[side] += 1
         if side is Side.A:
             return  # the adopter recorded it in the transaction that changed the tree
+        number = self._begun.get((type(action), path_of(action)))
+        if number is not None:
+            self._known.add(number)
+        if not isinstance(action, Delete):
+            self._filled.update(ancestors(path_of(action)))
         match action:
             case Delete(path=path):
                 self._forget(path)
@@ -116,8 +132,6 @@ class MountRecorder:
         path = path_of(action)
         self.failures.append(Failure(side, path, error))
         self._leave(path)
-        if side is Side.B:
-            self._begun.discard(self._place(path) or _NO_PLACE)  # perhaps it happened all the same
         if isinstance(action, Move):
             self.failures.append(Failure(side, action.source, error))
             self._leave(action.source)
@@ -155,7 +169,11 @@ class MountRecorder:
     def _forget(self, path: RelPath) -> None:
         place = self._row_place(path)
         if place is not None:
-            self._writes.append(lambda: self._base.remove(*place))
+            self._writes.append(lambda: self._base.remove(*self._as_written(place)))
+
+    def _as_written(self, place: Place) -> Place:
+        """A place of the scope in the base as it is now: its directory may have got another id."""
+        return self._heirs.get(place[0], place[0]), place[1]
 
     def _agreed(self, path: RelPath, known_at: RelPath, remote: Entry) -> None:
         place = self._place(path)
@@ -167,6 +185,9 @@ class MountRecorder:
         self._writes.append(lambda: self._put_row(row))
 
     def _put_row(self, row: BaseRow) -> None:
+        before = self._base.find(row.parent, row.name)
+        if before is not None and before.remote.kind is row.remote.kind is Kind.DIRECTORY:
+            self._heirs[before.node] = row.node
         self._base.put(row)
         if self._tree.child_id(row.parent, row.name) != row.node and not self._journal.has(row.node):
             # Removed or replaced while its first upload was under way: nobody else knows of the object.
@@ -187,7 +208,7 @@ class MountRecorder:
         self._writes.append(lambda: self._move_row(source, target, entry))
 
     def _move_row(self, source: Place, target: Place, entry: Entry | None) -> None:
-        self._base.move(*source, *target)
+        self._base.move(*self._as_written(source), *target)
         row = self._base.find(*target)
         if row is not None and entry is not None and entry.kind is not Kind.DIRECTORY:
             remote = replace(entry, digest=entry.digest or row.remote.digest)
@@ -203,6 +224,7 @@ class MountRecorder:
                 self._vacated.append((path, agreed))
             else:
                 self._already_equal(path, agreed)
+        self._take_over_folders(plan)
         for conflict in plan.conflicts:
             self._leave(conflict.path)
             self._waiting |= self._nodes_at(conflict.path)
@@ -210,12 +232,37 @@ class MountRecorder:
             self._leave(path)
             self.failures.append(Failure(Side.B, path, _as_error(path, problem)))
 
+    def _take_over_folders(self, plan: Plan) -> None:
+        """Both sides have a directory at a path, but not the one that was agreed: it is from now on.
+
+        A directory that was renamed entry by entry leaves another one behind. To the merge, which knows
+        paths, nothing has changed; but what is agreed in it has to go to the new id.
+        """
+        moving = {
+            p
+            for move in (*plan.to_a, *plan.to_b)
+            if isinstance(move, Move)
+            for p in (move.source, move.target)
+        }
+        for path in sorted(self._scope.b.keys() & self._scope.a.keys() & self._scope.known.keys()):
+            row = self._scope.rows.get(self._row_places.get(path, _NO_PLACE))
+            known, remote = self._scope.known[path], self._scope.b[path]
+            kinds = {self._scope.a[path].kind, remote.kind, row.remote.kind if row else None}
+            if kinds != {Kind.DIRECTORY} or row is None or row.node == known.node:
+                continue
+            if not any(is_within(path, bad) for bad in moving):
+                mode = known.mode if remote.mode is None else remote.mode
+                place = self._scope.places[path]
+                self._writes.append(
+                    partial(self._put_row, _base_row(place, replace(known, mode=mode), remote))
+                )
+
     def _already_equal(self, path: RelPath, agreed: Agreed) -> None:
         remote = self._scope.b.get(path)
         if remote is None:
             place = self._scope.places.get(path)
             remote = self._scope.b.get(self._scope.remote_paths.get(place, path)) if place else None
-        if remote is None and agreed.entry.kind is Kind.DIRECTORY:
+        if _is_folder(agreed) and (remote is None or remote.kind is not Kind.DIRECTORY):
             remote = DIRECTORY  # the remote has directories only where files are in them
         if remote is None:
             self._leave(path)
@@ -233,31 +280,70 @@ class MountRecorder:
 
     def begin(self, plan: Plan) -> None:
         """Writes down what the remote is about to get, so that it is known for ours after a crash."""
-        rows = [row for action in plan.to_b if (row := self._attempt(action)) is not None]
-        if not rows:
-            return
-        with self._db.transaction:
-            for row in rows:
-                self._attempts.put(row)
-                self._begun.add((row.parent, row.name))
+        self._implied = list(self._folders(plan))
+        steps = list(self._implied)
+        for action in plan.to_b:
+            step = self._attempt(action)
+            if step is not None:
+                self._begun[type(action), path_of(action)] = len(steps)
+                steps.append(step)
+        if self._begun:
+            with self._db.transaction:
+                self._batch = self._attempts.begin(steps)
+
+    def _folders(self, plan: Plan) -> Iterable[Attempt]:
+        """Directories that are there without an action of their own: what goes into them needs their ids."""
+        made = {action.path for action in plan.to_b if isinstance(action, MakeDirectory)}
+        above = {up for action in plan.to_b for up in ancestors(path_of(action))}
+        agreed = {path for path, row in plan.to_base.items() if _is_folder(row)}
+        for path in sorted((above | agreed) - made):
+            here, known = self._scope.a.get(path), self._scope.known.get(path)
+            if here is None or here.kind is not Kind.DIRECTORY or known is None:
+                continue
+            place = self._place(path)
+            row = None if place is None else self._base.find(*place)
+            if row is None or row.node != known.node:
+                entry = Entry(Kind.DIRECTORY, mode=known.mode)
+                yield Attempt(Verb.PUT, path, known.node, known.generation, entry, None)
+
+    def _agree_implied(self) -> None:
+        for step in self._implied:
+            place, known = self._place(step.path), self._scope.known[step.path]
+            row = None if place is None else self._base.find(*place)
+            if place is not None and step.path in self._filled and (row is None or row.node != known.node):
+                self._put_row(_base_row(place, known, DIRECTORY))
 
     def _attempt(self, action: Action) -> Attempt | None:
-        place = self._place(path_of(action))
-        if place is None:
-            return None
         match action:
-            case Put() | MakeDirectory() | MakeSymlink() | SetAttributes():
-                known = self._scope.known.get(action.origin if isinstance(action, Put) else action.path)
-                if known is None:
-                    return None
-                entry = replace(action.entry, digest=None, token=None, mode=known.mode)
-                return Attempt(*place, known.node, known.generation, entry)
-            case Move(base=base) if base is not None:
-                source = self._row_place(base)
-                row = None if source is None else self._row(source)
-                return None if row is None else Attempt(*place, row.node, row.generation, row.remote, source)
+            case Delete():
+                return Attempt(Verb.DELETE, action.path, NodeId(0), 0, None, action.expect)
+            case Move():
+                return self._begun_move(action)
             case _:
-                return None
+                return self._sent(action)
+
+    def _begun_move(self, action: Move) -> Attempt | None:
+        if action.base is None:
+            return None  # what is set aside is new to the base, under either name
+        place = self._row_place(action.base)
+        row = None if place is None else self._row(place)
+        if row is None:
+            return None
+        return Attempt(Verb.MOVE, action.target, row.node, row.generation, None, action.expect, action.source)
+
+    def _sent(self, action: Put | MakeDirectory | MakeSymlink | SetAttributes) -> Attempt | None:
+        known = self._scope.known.get(action.origin if isinstance(action, Put) else action.path)
+        if known is None:
+            return None
+        verb = Verb.ADJUST if isinstance(action, SetAttributes) else Verb.PUT
+        expect = None if isinstance(action, MakeDirectory) else action.expect
+        entry = replace(action.entry, digest=None, token=None, mode=known.mode)
+        return Attempt(verb, action.path, known.node, known.generation, entry, expect)
+
+    def end(self) -> None:
+        """The cycle is over, however it went: what it began and did not record is unknown from now on."""
+        if self._batch is not None:
+            self._attempts.end(self._batch)
 
     def commit(self) -> None:
         """One transaction: the base is what was really done, and settled rows leave the journal."""
@@ -269,8 +355,11 @@ class MountRecorder:
                 self._already_equal(path, agreed)
         with self._db.transaction:
             self._write()
-            for place in self._begun:
-                self._attempts.remove(*place)
+            self._agree_implied()
+            if self._batch is not None and len(self._known) == len(self._begun):
+                self._attempts.forget(self._batch)
+            elif self._batch is not None:
+                self._attempts.known(self._batch, self._known)
             for node, version in self._scope.versions.items():
                 if node not in self._left and not self._journal.settle(node, version):
                     self._journal.agreed_until(node, self._began_ns)
@@ -310,6 +399,10 @@ class MountRecorder:
         found = set(self._scope.members.get(place, set())) if place is not None else set()
         known = self._scope.known.get(path)
         return found | ({known.node} if known is not None else set())
+
+
+def _is_folder(agreed: Agreed | None) -> bool:
+    return agreed is not None and agreed.entry.kind is Kind.DIRECTORY
 
 
 def _as_error(path: RelPath, problem: Problem) -> MountsyncError:

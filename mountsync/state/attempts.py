@@ -1,90 +1,156 @@
 """What was begun on the remote and is not in the base yet.
 
-A process that dies between an effect on the remote and the commit that records it leaves an object that
-nobody knows of. When the local side has moved on since (changed, renamed or removed the file), that
-object would pass for somebody else's work. A row says what we were about to do; it decides nothing.
+A process that dies between an effect on the remote and the commit that records it leaves something that
+nobody knows of, and by the time it is found the local side may have moved on. So each step is written down
+before the first of its batch is made, with what is needed to tell later, by a look at the remote alone,
+whether it happened. It goes in the transaction that records the outcome. It decides nothing.
+
+Places are the remote's paths, as they are once the steps before it are done: ids of directories would
+need a base that is right, and that is what has to be found out.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Final
 
-from mountsync.model.entry import Entry, Kind
-from mountsync.paths import from_bytes, to_bytes
+from mountsync.model.entry import Entry, Kind, Token
+from mountsync.paths import RelPath, from_bytes, to_bytes
 from mountsync.state.database import Database, Row
 from mountsync.state.tree import NodeId
 
 _KINDS: Final = (Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK)
-_COLUMNS: Final = "parent, name, node, generation, kind, size, mtime_ns, mode, target, old_parent, old_name"
+_COLUMNS: Final = (
+    "batch, step, verb, path, source, node, generation, kind, size, mtime_ns, mode, target,"
+    " old_kind, old_size, old_mtime_ns, old_token, old_target"
+)
+_MARKS: Final = ",".join("?" * 17)
+
+
+class Verb(IntEnum):
+    """What is done to the remote."""
+
+    PUT = 0
+    """A file, a link or a directory comes to `path`."""
+    ADJUST = 1
+    """Time and mode of what is at `path` are set; its content is agreed."""
+    MOVE = 2
+    """What is at `source` goes to `path`."""
+    DELETE = 3
+    """What is at `path` goes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Something to be put, made or moved to a place of the remote.
+    """One step. `entry` is what is sent, without digest and token; None where nothing is.
 
-    `entry` is the local side of it: no digest, no token. `old` is the place in the base of what is moved.
+    `expect` is what the remote has before: at `source` for a move, else at `path`; None when nothing is
+    there. Its mode and digest are not kept. `node` is 0 for a removal.
     """
 
-    parent: NodeId
-    name: bytes
+    verb: Verb
+    path: RelPath
     node: NodeId
     generation: int
-    entry: Entry
-    old: tuple[NodeId, bytes] | None = None
-
-
-def _attempt(row: Row) -> Attempt:
-    parent, name, node, generation, kind, size, mtime, mode, target, old_parent, old_name = row
-    entry = Entry(
-        kind=_KINDS[kind],
-        size=size,
-        mtime_ns=mtime,
-        mode=mode,
-        target=None if target is None else from_bytes(target),
-    )
-    old = None if old_parent is None else (NodeId(old_parent), old_name)
-    return Attempt(NodeId(parent), name, NodeId(node), generation, entry, old)
+    entry: Entry | None
+    expect: Entry | None
+    source: RelPath | None = None
 
 
 class Attempts:
-    """Reads and writes the rows. Writing needs an open transaction."""
+    """The steps of all batches. Writing needs an open transaction.
+
+    A batch is *running* while its cycle is; what is left of it afterwards is *unknown*, and so is all
+    that an earlier process left. What could not be looked at is *put off*: it stays for a later look, and
+    nobody waits for it.
+    """
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        left = [row[0] for row in database.rows("SELECT DISTINCT batch FROM attempt ORDER BY batch")]
+        self._unknown: dict[int, None] = dict.fromkeys(left)
+        self._put_off: dict[int, None] = {}
+        self._next = 1 + max(left, default=0)
 
-    def at(self, parent: int, name: bytes) -> list[Attempt]:
-        """What was begun at a place, since its outcome was last known."""
-        found = self._db.rows(f"SELECT {_COLUMNS} FROM attempt WHERE parent = ? AND name = ?", (parent, name))
+    def begin(self, steps: Sequence[Attempt]) -> int:
+        """Writes down a batch, which runs from now on; gives its number."""
+        batch, self._next = self._next, self._next + 1
+        for number, step in enumerate(steps):
+            self._db.execute(f"INSERT INTO attempt ({_COLUMNS}) VALUES ({_MARKS})", _row(batch, number, step))
+        return batch
+
+    def known(self, batch: int, numbers: Iterable[int]) -> None:
+        """Forgets steps whose outcome the same transaction records."""
+        for number in numbers:
+            self._db.execute("DELETE FROM attempt WHERE batch = ? AND step = ?", (batch, number))
+
+    def end(self, batch: int) -> None:
+        """The cycle of a batch, or a look at it, is over: what is left is unknown. Needs no transaction."""
+        if self._db.row("SELECT 1 FROM attempt WHERE batch = ? LIMIT 1", (batch,)) is not None:
+            self._unknown[batch] = None
+        else:
+            self._unknown.pop(batch, None)
+
+    def forget(self, batch: int) -> None:
+        """Forgets a batch whose outcome the same transaction records; then call `end`."""
+        self._db.execute("DELETE FROM attempt WHERE batch = ?", (batch,))
+
+    def put_off(self, batch: int) -> None:
+        """It cannot be looked at now. Needs no transaction."""
+        self._unknown.pop(batch, None)
+        self._put_off[batch] = None
+
+    def take_up(self) -> None:
+        """What was put off may be looked at again. Needs no transaction."""
+        self._unknown.update(self._put_off)
+        self._put_off.clear()
+
+    @property
+    def unknown(self) -> list[int]:
+        """The batches whose outcome somebody has to find out, in the order in which they began."""
+        return sorted(self._unknown)
+
+    def steps(self, batch: int) -> list[Attempt]:
+        """What is left of a batch, in the order in which it was to be done."""
+        found = self._db.rows(f"SELECT {_COLUMNS} FROM attempt WHERE batch = ? ORDER BY step", (batch,))
         return [_attempt(row) for row in found]
 
-    def any(self) -> bool:
-        """Whether there is a row."""
-        return self._db.row("SELECT 1 FROM attempt LIMIT 1") is not None
 
-    def clear(self) -> None:
-        """Records that nothing is unknown."""
-        self._db.execute("DELETE FROM attempt")
+def _row(batch: int, number: int, step: Attempt) -> Row:
+    entry, old = step.entry, step.expect
+    return (
+        *(batch, number, int(step.verb), to_bytes(step.path), _raw(step.source), step.node, step.generation),
+        None if entry is None else _KINDS.index(entry.kind),
+        None if entry is None else entry.size,
+        None if entry is None else entry.mtime_ns,
+        None if entry is None else entry.mode,
+        None if entry is None else _raw(entry.target),
+        None if old is None else _KINDS.index(old.kind),
+        None if old is None else old.size,
+        None if old is None else old.mtime_ns,
+        None if old is None else old.token,
+        None if old is None else _raw(old.target),
+    )
 
-    def put(self, attempt: Attempt) -> None:
-        """Records that it is about to begin."""
-        entry, old = attempt.entry, attempt.old or (None, None)
-        self._db.execute(
-            f"INSERT OR REPLACE INTO attempt ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
-            (
-                attempt.parent,
-                attempt.name,
-                attempt.node,
-                attempt.generation,
-                _KINDS.index(entry.kind),
-                entry.size,
-                entry.mtime_ns,
-                entry.mode,
-                None if entry.target is None else to_bytes(entry.target),
-                *old,
-            ),
-        )
 
-    def remove(self, parent: int, name: bytes) -> None:
-        """Records that it is known what the remote has at a place."""
-        self._db.execute("DELETE FROM attempt WHERE parent = ? AND name = ?", (parent, name))
+def _raw(text: str | None) -> bytes | None:
+    return None if text is None else to_bytes(text)
+
+
+def _attempt(row: Row) -> Attempt:
+    verb, path, source, node, generation = row[2:7]
+    kind, size, mtime, mode, target = row[7:12]
+    old_kind, old_size, old_mtime, old_token, old_target = row[12:17]
+    entry = None if kind is None else Entry(_KINDS[kind], size, mtime, mode, target=_text(target))
+    old = None
+    if old_kind is not None:
+        token = None if old_token is None else Token(old_token)
+        old = Entry(_KINDS[old_kind], old_size, old_mtime, token=token, target=_text(old_target))
+    origin = None if source is None else from_bytes(source)
+    return Attempt(Verb(verb), from_bytes(path), NodeId(node), generation, entry, old, origin)
+
+
+def _text(raw: bytes | None) -> str | None:
+    return None if raw is None else from_bytes(raw)

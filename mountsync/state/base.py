@@ -97,8 +97,18 @@ class Base:
         return b"/".join(reversed(parts))
 
     def put(self, row: BaseRow) -> None:
-        """Records an agreement at a place."""
+        """Records an agreement at a place.
+
+        Where one directory takes the place of another, the remote's directory is still the same one: what
+        is agreed in it goes to the new id.
+        """
         remote = row.remote
+        if remote.kind is Kind.DIRECTORY:
+            before = self.find(row.parent, row.name)
+            if before is not None and before.node != row.node and before.remote.kind is Kind.DIRECTORY:
+                self._db.execute(
+                    "UPDATE OR IGNORE base SET parent = ? WHERE parent = ?", (row.node, before.node)
+                )
         self._db.execute(
             f"INSERT OR REPLACE INTO base ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (

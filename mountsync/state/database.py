@@ -27,7 +27,7 @@ import trio
 from mountsync.errors import NoSpace, NotFound, StateDamaged, StateLocked, StateVersion, from_os_error
 from mountsync.state.redo import RedoLog, Statement
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 APPLICATION_ID: Final = 0x6D6E7473  # "mnts"
 CHECKPOINT_PAGES: Final = 2000
 """Log pages of 4 KiB after which a checkpoint is due."""

@@ -96,20 +96,27 @@ CREATE TABLE base (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX base_node ON base (node);
 
--- What was begun on the remote and is not in `base` yet: after a crash it tells our own work from others'.
+-- What was begun on the remote and is not in `base` yet, step by step: after a crash it tells whether it
+-- happened. Paths are the remote's, as they are once the steps before are done.
 CREATE TABLE attempt (
-    parent     INTEGER NOT NULL,   -- the place on the remote, as in `base`
-    name       BLOB NOT NULL,
-    node       INTEGER NOT NULL,
-    generation INTEGER NOT NULL,   -- which local state it was
-    kind       INTEGER NOT NULL,
-    size       INTEGER NOT NULL,
+    batch      INTEGER NOT NULL,   -- the steps of one cycle
+    step       INTEGER NOT NULL,
+    verb       INTEGER NOT NULL,   -- 0 put or make, 1 set time and mode, 2 move, 3 delete
+    path       BLOB NOT NULL,
+    source     BLOB,               -- a move: where from
+    node       INTEGER NOT NULL,   -- which local state it was; 0 for a delete
+    generation INTEGER NOT NULL,
+    kind       INTEGER,            -- what was sent; NULL where nothing was
+    size       INTEGER,
     mtime_ns   INTEGER,
     mode       INTEGER,
     target     BLOB,
-    old_parent INTEGER,            -- a rename: the place in `base` that it came from
-    old_name   BLOB,
-    PRIMARY KEY (parent, name, node, generation)
+    old_kind   INTEGER,            -- what the remote had before, at `source` for a move; NULL: nothing
+    old_size   INTEGER,
+    old_mtime_ns INTEGER,
+    old_token  TEXT,
+    old_target BLOB,
+    PRIMARY KEY (batch, step)
 ) STRICT, WITHOUT ROWID;
 
 -- Digests that were computed once: valid while the storage still reports that token for the path.
