@@ -120,6 +120,9 @@ class Session:
         self.last_cycle: CycleStatus | None = None
         self.watching: str | None = None
         """Why changes of the remote are not heard at once, None while they are."""
+        self.events_lost = 0
+        """How often the remote changed faster than its watcher could tell."""
+        self._made_good = 0
         self.dispatcher: Dispatcher
 
     async def run(self, dispatcher: Dispatcher) -> None:
@@ -255,6 +258,7 @@ class Session:
         Raises Unreachable or Halted.
         """
         async with self._scanning:
+            losses = self.events_lost
             self.condition.refuse_if_halted()
             self.condition.scanning += 1
             self.condition.changed()
@@ -266,6 +270,7 @@ class Session:
                 changed = bool(look.changed)
                 await self._take(look)
                 self._note_problems(look)
+                self._made_good = losses
                 self.confirmed = False
                 return changed
             finally:
@@ -392,6 +397,13 @@ class Session:
         self._fail(ROOT, MountsyncError(note_bug(error)))
         await trio.sleep(_BUG_REST_S)
 
+    @property
+    def deaf(self) -> str | None:
+        """Why changes of the remote may not be known yet, None when there is nothing to say."""
+        if self.watching is None and self.events_lost > self._made_good:
+            return "the remote changed too fast and events were lost; looking at everything"
+        return self.watching
+
     def scan_soon(self) -> None:
         """Looks at the whole remote soon."""
         self._scan_bell.ring()
@@ -421,6 +433,7 @@ class Session:
             self.watching = None
             self.scan_soon()
             async for paths in hints:
+                self.events_lost += ROOT in paths
                 self.hint(paths)
 
     def hint(self, paths: frozenset[RelPath] | set[RelPath]) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Final, Protocol
 
+import msgspec
 import structlog
 import trio
 
@@ -150,7 +151,7 @@ class Steering:
             mountpoint=self._mountpoint,
             pid=os.getpid(),
             state=state,
-            reason=reason or self._volume.last_failure or session.watching,
+            reason=reason or self._volume.last_failure or session.deaf,
             pending=self._journal.count(),
             pending_bytes=self._journal.pending_bytes(),
             transfers=self.transfers.snapshot(),
@@ -159,7 +160,7 @@ class Steering:
             cache=self._cache(),
             last_cycle=session.last_cycle,
             entries=self._volume.tree.count() - 1,
-            totals=self.transfers.totals(),
+            totals=msgspec.structs.replace(self.transfers.totals(), events_lost=session.events_lost),
         )
 
     def _cache(self) -> CacheStatus:

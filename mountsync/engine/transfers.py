@@ -32,6 +32,7 @@ class Tally:
     bodies: dict[str, int] = field(default_factory=lambda: {"up": 0, "down": 0})
     """Bodies that arrived, by direction."""
     failures: int = 0
+    events_lost: int = 0
     cycles: int = 0
     cycle_seconds: float = 0.0
     began: deque[str] = field(default_factory=lambda: deque(maxlen=_BEGAN))
@@ -65,6 +66,7 @@ class Tally:
             files_up=self.bodies["up"],
             files_down=self.bodies["down"],
             failures=self.failures,
+            events_lost=self.events_lost,
             cycles=self.cycles,
             cycle_seconds=self.cycle_seconds,
             cycles_within=list(self._within),

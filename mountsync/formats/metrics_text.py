@@ -35,6 +35,7 @@ _TRANSFERS: Final = _Family("transfers", "gauge", "Larger bodies on their way no
 _BYTES: Final = _Family("transferred_bytes_total", "counter", "Bytes that travelled.")
 _FILES: Final = _Family("transferred_files_total", "counter", "Bodies that arrived.")
 _FAILURES: Final = _Family("failures_total", "counter", "How often a path could not be read or changed.")
+_LOST: Final = _Family("events_lost_total", "counter", "How often changes came faster than they are told.")
 _PROBLEMS: Final = _Family("problems", "gauge", "Paths that have a problem now.")
 _CONFLICTS: Final = _Family("conflicts", "gauge", "Conflicts that wait for a hand.")
 _CACHE: Final = _Family("cache_bytes", "gauge", "Content that is kept on this machine.")
@@ -47,8 +48,8 @@ _LAST: Final = _Family("last_cycle_timestamp_seconds", "gauge", "When the last c
 _SINCE: Final = _Family("start_timestamp_seconds", "gauge", "When the counting of the totals began.")
 
 _FAMILIES: Final = (
-    *(_STATE, _PENDING, _PENDING_BYTES, _TRANSFERS, _BYTES, _FILES, _FAILURES, _PROBLEMS, _CONFLICTS),
-    *(_CACHE, _DIRTY, _LIMIT, _PINS, _ENTRIES, _CYCLE, _LAST, _SINCE),
+    *(_STATE, _PENDING, _PENDING_BYTES, _TRANSFERS, _BYTES, _FILES, _FAILURES, _LOST),
+    *(_PROBLEMS, _CONFLICTS, _CACHE, _DIRTY, _LIMIT, _PINS, _ENTRIES, _CYCLE, _LAST, _SINCE),
 )
 
 METRICS: Final[Sequence[tuple[str, str, str]]] = tuple(
@@ -120,6 +121,7 @@ def _total_samples(totals: Totals, whose: Labels) -> Iterator[tuple[_Family, _Sa
     yield _FILES, _Sample(totals.files_up, up)
     yield _FILES, _Sample(totals.files_down, down)
     yield _FAILURES, _Sample(totals.failures, whose)
+    yield _LOST, _Sample(totals.events_lost, whose)
     yield _SINCE, _Sample(totals.since, whose)
     for bound, count in zip(CYCLE_BOUNDS, totals.cycles_within, strict=True):
         yield _CYCLE, _Sample(count, (*whose, ("le", str(bound))), "_bucket")

@@ -95,6 +95,8 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     files_down: int
     failures: int
     """How often a path failed."""
+    events_lost: int = 0
+    """How often changes came faster than a watcher could tell them, so that everything was looked at."""
     cycles: int
     cycle_seconds: float
     """How long all cycles took together."""

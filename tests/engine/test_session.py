@@ -12,6 +12,7 @@ from mountsync.engine.away import AwayStorage
 from mountsync.errors import Busy, Halted, NoSpace, PermissionDenied, Stale, Unreachable
 from mountsync.model.plan import ConflictPolicy
 from mountsync.paths import RelPath
+from mountsync.storage.hints import MAX_HINTS
 from mountsync.storage.memory import MemoryStorage
 from tests.parts.bodies import body, get, put
 from tests.parts.failing import failing
@@ -319,6 +320,26 @@ async def test_a_watcher_that_dies_is_shown_and_makes_up_for_what_it_missed(quic
 
 
 # Failures of single paths
+
+
+async def test_a_watcher_that_lost_events_is_shown_until_everything_was_looked_at(quick_clock, home, remote):
+    async with mounted(home, remote, tuning=quick(poll_interval=1e6)) as m:
+        await m.names()
+        await trio.sleep(10)
+        gate = remote.faults.hold("list")
+        for number in range(MAX_HINTS + 1):
+            for told in remote._below._tree.listeners:
+                told(RelPath(f"nothing {number}"))
+        await put(remote._below, "new", b"1")
+        await gate.reached.wait()
+        assert "events were lost" in ((await m.steering.status()).reason or "")
+        gate.release()
+        await trio.sleep(60)
+        status = await m.steering.status()
+        assert status.reason is None
+        assert status.totals is not None
+        assert status.totals.events_lost == 1
+        assert await m.names() == ["new"]
 
 
 async def test_one_bad_path_stops_nothing_else_and_is_tried_again(quick_clock, home, remote):

@@ -232,7 +232,7 @@ def test_w22_a_plug_in_that_cannot_be_imported_is_told_and_left_out(monkeypatch)
     assert "no module named nowhere" in refused[0]
 
 
-def test_find_syncer_takes_the_exact_match(monkeypatch):
+def test_find_syncer(monkeypatch):
     class Half(EngineSyncer):
         SYNCER_NAME, SOURCE_TYPES = "half", ("memory",)
 

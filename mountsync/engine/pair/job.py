@@ -136,11 +136,15 @@ class Job:
         async with AsyncExitStack() as stack:
             a, b = [await self._open(spec, stack) for spec in (self.settings.a, self.settings.b)]
             refuse_overlap(a, b)
-            self._watches = [SideWatch(a, "A", self._hint), SideWatch(b, "B", self._hint)]
+            self._watches = [
+                SideWatch(side, name, self._hint, self._lost) for side, name in ((a, "A"), (b, "B"))
+            ]
             failure: list[MountsyncError] = []
             async with trio.open_nursery() as nursery:
                 for watch in self._watches:
                     nursery.start_soon(watch.run)
+                for watch in self._watches:
+                    await watch.ready.wait()  # else what changes between a look and the watch is missed
                 try:
                     await self._work(a, b)
                 except MountsyncError as error:
@@ -163,6 +167,7 @@ class Job:
             await self._wait_until_due()
             asked, hints, self._hints = self._asked, self._hints, set()
             whole = ROOT in hints or len(hints) > _MANY_HINTS or asked > self._answered
+            losses = [watch.losses for watch in self._watches]
             try:
                 with trio.CancelScope() as self._running:
                     await self._run_once(a, b, None if whole else frozenset(hints))
@@ -174,7 +179,13 @@ class Job:
                 raise
             finally:
                 self._running = None
+            if whole:
+                self._make_good(losses)
             self._answer(asked)
+
+    def _make_good(self, losses: Iterable[int]) -> None:
+        for watch, count in zip(self._watches, losses, strict=True):
+            watch.make_good(count)
 
     async def _run_once(self, a: Storage, b: Storage, only: frozenset[RelPath] | None) -> None:
         settings = self.settings
@@ -226,6 +237,7 @@ class Job:
 
         def report(found: Report) -> None:
             self._confirmed, self._failures = False, 0
+            self._make_good(watch.losses for watch in self._watches)
             self._note(found, None)
             self._answer(taken)
             if found.halt is not None and self._running is not None:
@@ -282,6 +294,9 @@ class Job:
         if path not in self._hints:
             self._hints.add(path)
             self._bell.ring()
+
+    def _lost(self) -> None:
+        self.tally.events_lost += 1
 
     def _note_due(self, *, retry: bool) -> None:
         unwatched = any(not watch.can_watch or watch.trouble for watch in self._watches)
@@ -381,8 +396,9 @@ class Job:
         )
 
     def _said(self) -> str | None:
-        """The reason of the state, and who does not watch."""
+        """The reason of the state, who does not watch, and whose events were lost."""
         said = [self._reason] if self._reason else []
+        said += [watch.behind for watch in self._watches if watch.behind is not None]
         troubles = [watch.trouble for watch in self._watches if watch.trouble is not None]
         said += [f"{trouble}; looking every {self.settings.interval:g} s" for trouble in troubles]
         return "; ".join(said) or None
