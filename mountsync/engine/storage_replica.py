@@ -135,9 +135,12 @@ class StorageReplica:
         yield StorageSource(self.storage, path, entry)
 
     async def put(self, action: Put, source: Source) -> Entry:
-        made = await self.storage.write(
-            action.path, source, mtime_ns=action.entry.mtime_ns, expect=_expectation(action.expect)
-        )
+        expect = _expectation(action.expect)
+        if action.expect is not None and action.expect.kind is Kind.SYMLINK and self._linker is None:
+            # The link is an object of another name. The file goes second: both at once would be two things.
+            await self.storage.delete(object_path(action.path), expect=action.expect.token)
+            expect = ABSENT
+        made = await self.storage.write(action.path, source, mtime_ns=action.entry.mtime_ns, expect=expect)
         return await self._with_mode(action.path, made, action.entry.mode)
 
     async def _with_mode(self, path: RelPath, made: Entry, mode: int | None) -> Entry:
