@@ -4,7 +4,7 @@
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=$ROOT/.venv
 BASE_PACKAGES="libfuse3-dev fuse3 pkg-config gcc libc6-dev ca-certificates"
-TEST_PACKAGES="vim nano sqlite3 git rsync fio attr acl tar zip unzip make procps util-linux strace patch libglib2.0-bin python3-gi"
+TEST_PACKAGES="vim nano sqlite3 git rsync fio attr acl tar zip unzip make procps util-linux strace patch libglib2.0-bin python3-gi zsh fish mandoc groff man-db"
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "$0: $*"; exit 1; }

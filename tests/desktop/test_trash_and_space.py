@@ -120,7 +120,7 @@ def _total(path: Path) -> int:
     return found.f_blocks * found.f_frsize
 
 
-def test_file_managers_see_the_remotes_name(new_mount: NewMount) -> None:
+def test_mount_tables_show_the_remotes_name(new_mount: NewMount) -> None:
     mount = new_mount()
     (mount.home / "config.toml").write_text(f'[remote.archive]\ntype = "local"\nroot = "{mount.remote}"\n')
     mount.spec = "archive:"
