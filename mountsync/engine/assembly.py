@@ -83,6 +83,7 @@ class Engine:
         self.cycles = self._make_cycles(adopter)
         self.session.dispatcher = self._make_dispatcher(nursery)
         self.upkeep = Upkeep(volume, self.fetcher, self.condition, limit=tuning.cache_size)
+        volume.relieve = self.upkeep.relieve
         steering.session, steering.cycles, steering.upkeep = self.session, self.cycles, self.upkeep
         volume.inspector = NodeInspector(
             volume.tree, volume.journal, volume.base, self.ledger, self.session, self.hides

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Final, Protocol
 
@@ -23,6 +24,12 @@ _AGAIN_S: Final = 30.0
 """A pinned file that could not be fetched is tried again after so long."""
 _TARGET: Final = 0.9
 """A cache that is too large is brought down to this part of its limit."""
+
+_RESERVE: Final = 256 << 20
+_RESERVE_PART: Final = 100
+"""Of the disk that holds the cache so many bytes, and at most a hundredth, are kept free of copies."""
+_RELIEF: Final = 16 << 20
+"""Bytes given up at once, at least, when a write found the disk full."""
 
 
 class Fetching(Protocol):
@@ -46,14 +53,14 @@ class Upkeep:
         self._fetcher = fetcher
         self._condition = condition
         self.limit = limit
+        self._nothing_until = -math.inf
         self._bell = Bell()
 
     async def run(self) -> None:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_pinned)
-            if self.limit is not None:
-                nursery.start_soon(self._keep_small)
+            nursery.start_soon(self._keep_small)
 
     async def _keep_small(self) -> None:
         while True:
@@ -61,14 +68,38 @@ class Upkeep:
             await trio.sleep(_EVERY_S)
 
     def make_room(self) -> int:
-        """Evicts cold clean content beyond the limit; gives the bytes freed."""
-        used = self._volume.cache_bytes()
-        if self.limit is None or used <= self.limit:
+        """Evicts cold clean content beyond the limit, and for a disk that is nearly full; the bytes freed."""
+        return self._give_up(max(self._beyond_limit(), self._missing_on_disk()))
+
+    def _beyond_limit(self) -> int:
+        if self.limit is None:
             return 0
-        excess = used - int(self.limit * _TARGET)
+        used = self._volume.cache_bytes()
+        return used - int(self.limit * _TARGET) if used > self.limit else 0
+
+    def _missing_on_disk(self) -> int:
+        """Bytes that the disk lacks. What cannot be fetched again now is not given up for it."""
+        disk = self._volume.store.free_bytes()
+        reserve = min(_RESERVE, disk.f_blocks * disk.f_frsize // _RESERVE_PART)
+        free = disk.f_bavail * disk.f_frsize
+        return 2 * reserve - free if free < reserve and self._condition.may_work else 0
+
+    def _give_up(self, excess: int) -> int:
+        if excess <= 0:
+            return 0
         found = self._volume.evictable()
         sizes = {candidate.node: candidate.size for candidate in found}
         return sum(sizes[node] for node in victims(found, excess) if self._volume.forget_content(node))
+
+    def relieve(self, size: int) -> bool:
+        """The disk is full: makes room for `size` bytes at once, if it can; see `Core.relieve`."""
+        now = trio.current_time()
+        if not self._condition.may_work or now < self._nothing_until:
+            return False
+        freed = self._give_up(max(2 * size, _RELIEF))
+        if not freed:
+            self._nothing_until = now + _EVERY_S  # looking through everything takes a while
+        return freed > 0
 
     def node_at(self, path: str) -> Node:
         """The node at a path relative to the root. Raises NotFound."""

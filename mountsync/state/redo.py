@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -41,6 +42,8 @@ class RedoLog:
 
     def __init__(self, path: str) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with suppress(OSError):  # so that on a full disk what gives room back can still be recorded
+            os.posix_fallocate(self._fd, 0, LIMIT)
         self._end = _HEAD.size
         self._seed = 0
         self._known: dict[str, int] = {}

@@ -13,6 +13,7 @@ from mountsync.content.store import Store
 from mountsync.errors import (
     NameRefused,
     NameTooLong,
+    NoSpace,
     NotADirectory,
     NotFound,
     PathError,
@@ -76,8 +77,15 @@ class Rules:
         return any(self.local_only(part.encode("utf-8", "surrogateescape")) for part in parts_of(path))
 
 
+def _nothing_to_give(_: int) -> bool:
+    return False
+
+
 class Core:
     """State and rules; the verbs are in the classes that build on it."""
+
+    relieve: Callable[[int], bool] = staticmethod(_nothing_to_give)
+    """Asked when the disk is full: gives up copies of what the remote has, for so many bytes, if it can."""
 
     def __init__(
         self,
@@ -119,6 +127,15 @@ class Core:
                 self.tree.insert(
                     Node(ROOT_ID, mode, self.owner.uid, self.owner.gid, 0, 2, 0, now, now, now, 0, 0, None, 0)
                 )
+
+    def with_room(self, size: int, work: Callable[[], None]) -> None:
+        """Does something that takes `size` bytes of the disk; again, when it was full and room was made."""
+        try:
+            work()
+        except NoSpace:
+            if not self.relieve(size):
+                raise
+            work()
 
     def _refuse_read_only(self) -> None:
         if self.rules.read_only:

@@ -173,10 +173,10 @@ class Files(Namespace, Saving):
             self._insist_room(opened, stop)
         self._begin_change(opened)
         if opened.data is not None and stop > SMALL:
-            self._spill(opened)
+            self.with_room(stop, lambda: self._spill(opened))
         memory = opened.data
         if memory is None:
-            self.store.disk.write(opened.fd, data, offset)
+            self.with_room(len(data), lambda: self.store.disk.write(opened.fd, data, offset))
         else:
             if offset > len(memory):
                 memory.extend(bytes(offset - len(memory)))
@@ -202,7 +202,7 @@ class Files(Namespace, Saving):
         opened = handle.file
         opened.finished = opened.writes
         if opened.unsaved:
-            self._save(opened)
+            self.with_room(SMALL, lambda: self._save(opened))
         elif opened.soft:
             self.database.commit_soft()
             opened.soft = False

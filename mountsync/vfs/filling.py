@@ -9,6 +9,7 @@ import trio
 from mountsync.content import ranges
 from mountsync.content.evict import Candidate
 from mountsync.content.ranges import Range
+from mountsync.errors import NoSpace
 from mountsync.state.tree import Node, Place
 from mountsync.vfs.core import SMALL
 from mountsync.vfs.files import Files
@@ -84,11 +85,19 @@ class Filling(Files):
         fd = self.store.open_or_create(node.id)
         try:
             if len(data) <= _INLINE:
-                disk.write(fd, data, offset)
+                self.with_room(len(data), lambda: disk.write(fd, data, offset))
             else:
-                await trio.to_thread.run_sync(disk.write, fd, data, offset)
+                await self._write_in_thread(fd, data, offset)
         finally:
             disk.close(fd)
+
+    async def _write_in_thread(self, fd: int, data: bytes | memoryview, offset: int) -> None:
+        try:
+            await trio.to_thread.run_sync(self.store.disk.write, fd, data, offset)
+        except NoSpace:
+            if not self.relieve(len(data)):
+                raise
+            await trio.to_thread.run_sync(self.store.disk.write, fd, data, offset)
 
     def _claim(self, node: Node, start: int, stop: int) -> None:
         present = ranges.normal([*self._present_ranges(node), (start, stop)])
