@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from typing import Final, Protocol, runtime_checkable
 
 import trio
@@ -14,6 +15,9 @@ from mountsync.storage.api import Source, Storage
 
 PIECE: Final = 1 << 20
 """Bytes read at once by whoever streams a source: large enough to hide a thread hop."""
+_WINDOW: Final = 8 << 20
+_STREAMS: Final = 4
+"""So many tasks may read one body from front to back at once without reading anything twice."""
 _LITTLE: Final = 1 << 16
 """Up to this size in bytes a thread costs more than the bytes, if they are in memory."""
 
@@ -91,18 +95,47 @@ class FileSource:
 
 
 class StorageSource:
-    """A body in another storage: ranged reads that insist on the version that `entry` names."""
+    """A body in another storage: ranged reads that insist on the version that `entry` names.
+
+    Whoever reads on where a read ended is given more than one piece of each request: a request costs
+    several round trips, whatever its length.
+    """
 
     def __init__(self, storage: Storage, path: RelPath, entry: Entry) -> None:
         self._storage = storage
         self._path = path
         self._entry = entry
+        self._ahead: dict[int, memoryview] = {}
+        """By the offset at which it begins, what was read beyond what was asked for."""
+        self._ends: deque[int] = deque([0], maxlen=_STREAMS)
+        """Where the latest reads ended."""
 
     @property
     def size(self) -> int:
         return self._entry.size
 
     async def read(self, offset: int, length: int) -> bytes:
+        goes_on = offset in self._ends
+        if goes_on:
+            self._ends.remove(offset)
+        self._ends.append(offset + length)
+        held = self._ahead.pop(offset, None)
+        if held is None and goes_on and length < _WINDOW:
+            held = memoryview(await self._read(offset, _WINDOW - offset % _WINDOW))
+        if held is None:
+            return await self._read(offset, length)
+        self._keep(offset + length, held[length:])
+        missing = min(length, self.size - offset) - len(held)
+        more = await self._read(offset + len(held), missing) if missing > 0 else b""
+        return bytes(held[:length]) + more
+
+    def _keep(self, offset: int, data: memoryview) -> None:
+        if data:
+            self._ahead[offset] = data
+        while len(self._ahead) > _STREAMS:
+            self._ahead.pop(next(iter(self._ahead)))
+
+    async def _read(self, offset: int, length: int) -> bytes:
         return await read_range(self._storage, self._path, offset, length, size=self.size, entry=self._entry)
 
     def still(self) -> bool:

@@ -87,6 +87,80 @@ def test_written_by_modal_read_here(mount: ModalMount, modal: ModalCommand, tmp_
         assert (mount.path / "put" / name).read_bytes() == data, name
 
 
+# ---- larger ones ------------------------------------------------------------------------------------
+
+
+def write_large(path: Path, mib: int) -> str:
+    """A file of so many MiB in which no two blocks are equal; its sha256."""
+    hashed = hashlib.sha256()
+    with open(path, "wb") as file:
+        for n in range(mib):
+            piece = hashlib.sha256(b"%d" % n).digest() * 32767 + bytes(32)
+            hashed.update(piece)
+            file.write(piece)
+    return hashed.hexdigest()
+
+
+def digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def test_100_mib_written_here_read_by_modal(mount: ModalMount, modal: ModalCommand, tmp_path: Path) -> None:
+    wanted = write_large(mount.path / "large", 100)
+    mount.flush()
+    modal("get", "data", "large", str(tmp_path / "got"))
+    assert digest(tmp_path / "got") == wanted
+
+
+def test_100_mib_written_by_modal_read_here(
+    mount: ModalMount, modal: ModalCommand, server: ModalServer, tmp_path: Path
+) -> None:
+    wanted = write_large(tmp_path / "large", 100)
+    modal("put", "data", str(tmp_path / "large"), "/large")
+    mount.until((mount.path / "large").exists)
+    got = server.counts.get_bytes
+    with open(mount.path / "large", "rb") as file:
+        file.seek(50 << 20)
+        assert file.read(100) == (hashlib.sha256(b"50").digest() * 4)[:100]
+    assert server.counts.get_bytes - got < 40 << 20  # a part of the file, with what is read ahead
+    assert digest(mount.path / "large") == wanted
+
+
+MANY = int(os.environ.get("MOUNTSYNC_MODAL_FILES", "250"))
+"""Files in one directory; `scripts/soak modal` tries 5,000."""
+
+
+def many(folder: Path) -> dict[str, bytes]:
+    bodies = {f"f{n:05}": b"%d\n" % n * (n % 40) for n in range(MANY)}
+    folder.mkdir()
+    for name, data in bodies.items():
+        (folder / name).write_bytes(data)
+    return bodies
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_many_written_here_read_by_modal(
+    mount: ModalMount, modal: ModalCommand, server: ModalServer, tmp_path: Path
+) -> None:
+    bodies = many(mount.path / "many")
+    mount.flush()
+    assert server.counts.rpc["VolumePutFiles2"] < MANY  # many files share a call
+    modal("get", "data", "many", str(tmp_path))
+    assert contents(tmp_path / "many") == bodies
+
+
+def test_many_written_by_modal_read_here(mount: ModalMount, modal: ModalCommand, tmp_path: Path) -> None:
+    bodies = many(tmp_path / "many")
+    modal("put", "data", str(tmp_path / "many"), "/many")
+    mount.until((mount.path / "many").is_dir)
+    mount.flush()
+    assert contents(mount.path / "many") == bodies
+
+
 RENAMES = {
     "a file": [("folder/big", "folder/renamed")],
     "to another folder": [("folder/big", "other/renamed")],

@@ -404,6 +404,22 @@ async def test_a_source_that_changes_during_its_rename_stays(server, opened):
         assert files == {"a": b"foreign"}
 
 
+async def test_many_renames_at_once(server, opened):
+    async with opened() as storage:
+        for n in range(24):
+            await put(storage, f"a{n}", b"%d" % n, mtime_ns=T + n)
+        async with trio.open_nursery() as nursery:
+            for n in range(24):
+                nursery.start_soon(storage.move, RelPath(f"a{n}"), RelPath(f"d/b{n}"))
+        found = await items(storage)
+        assert {path: found[path].mtime_ns for path in found if path != "d"} == {
+            f"d/b{n}": T + n for n in range(24)
+        }
+        assert await storage._journal.notes() == []
+    async with opened() as storage:
+        assert await storage._journal.notes() == []
+
+
 async def test_directories_where_they_vanish(server, opened):
     server.faults.directories_vanish = True
     async with opened() as storage:

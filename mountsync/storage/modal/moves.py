@@ -41,38 +41,54 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._known: dict[Path, Note] | None = None
+        """All notes; None until the folder was read."""
 
     async def write(self, note: Note) -> Path:
         """Keeps the note; returns its file."""
-        return await trio.to_thread.run_sync(self._write, note)
-
-    def _write(self, note: Note) -> Path:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        known = await self._load()
         path = self._folder / f"{uuid.uuid4().hex}.json"
-        with open(path, "xb") as file:
+        await trio.to_thread.run_sync(self._write, path, note)
+        known[path] = note
+        return path
+
+    def _write(self, path: Path, note: Note) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = path.with_suffix(".new")
+        with open(temporary, "xb") as file:
             file.write(msgspec.json.encode(note))
             file.flush()
             os.fsync(file.fileno())
+        os.replace(temporary, path)
         descriptor = os.open(self._folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        return path
 
     async def drop(self, path: Path) -> None:
         """Forgets a note."""
         await trio.to_thread.run_sync(lambda: path.unlink(missing_ok=True))
+        (await self._load()).pop(path, None)
 
     async def notes(self) -> list[tuple[Path, Note]]:
-        """All notes; a torn one is of a rename that had not begun, and goes."""
-        return await trio.to_thread.run_sync(self._notes)
+        """All notes, those of renames that are under way among them."""
+        return list((await self._load()).items())
 
-    def _notes(self) -> list[tuple[Path, Note]]:
-        found = []
+    async def _load(self) -> dict[Path, Note]:
+        if self._known is None:
+            found = await trio.to_thread.run_sync(self._read)
+            self._known = found if self._known is None else self._known
+        return self._known
+
+    def _read(self) -> dict[Path, Note]:
+        """What is in the folder. A note that is damaged is of a rename that had not begun, and goes."""
+        found = {}
         for path in sorted(self._folder.glob("*.json")) if self._folder.is_dir() else ():
             try:
-                found.append((path, msgspec.json.decode(path.read_bytes(), type=Note)))
+                found[path] = msgspec.json.decode(path.read_bytes(), type=Note)
+            except FileNotFoundError:
+                continue  # another process ended its rename
             except msgspec.MsgspecError:
                 path.unlink(missing_ok=True)
         return found
