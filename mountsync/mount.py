@@ -60,6 +60,7 @@ from mountsync.state.database import Database, StateLock, make_folder
 from mountsync.state.journal import Journal
 from mountsync.state.tree import Tree
 from mountsync.storage.api import Storage, SupportsAttempts, SupportsUsage
+from mountsync.storage.environment import with_environment
 from mountsync.storage.registry import Remotes
 from mountsync.vfs.core import Owner
 from mountsync.vfs.core import Rules as VolumeRules
@@ -156,7 +157,7 @@ async def _open_checked(settings: MountSettings, database: Database) -> Storage:
 
 
 async def _open_remote(settings: MountSettings) -> Storage:
-    config = load_config(settings.config_path or config_path())
+    config = with_environment(load_config(settings.config_path or config_path()), os.environ)
     remotes = Remotes(config.remotes, settings.state_dir / "storages", flags=settings.backend_options)
     storage = await remotes.open(settings.remote)
     if isinstance(storage, SupportsAttempts):

@@ -20,6 +20,7 @@ EXIT_CODES: Final[dict[int, str]] = {
     3: "some paths failed",
     4: "fatal: remote out of reach, state locked, mount point unusable",
     5: "halted by a safety stop",
+    6: "offline; only `health` says so",
     130: "interrupted",
 }
 """What the process's exit code tells; the only table of it besides `errors.exit_code_of`."""
@@ -31,6 +32,7 @@ COMMANDS: Final[dict[str, Later]] = {
     "umount": Later(_MODULE + "mounting", "umount", "Replicate what is left, then unmount."),
     "status": Later(_MODULE + "watching", "status", "Show what mounts do and what is not replicated."),
     "web": Later(_MODULE + "web", "web", "Show mounts and jobs on a page in the browser."),
+    "health": Later(_MODULE + "health", "health", "Say whether mounts and jobs work, for monitors."),
     "flush": Later(_MODULE + "watching", "flush", "Bring both sides to agree now."),
     "conflicts": Later(_MODULE + "steering", "conflicts", "List conflicts that wait for you."),
     "resolve": Later(_MODULE + "steering", "resolve", "Settle a conflict."),

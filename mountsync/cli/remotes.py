@@ -17,6 +17,7 @@ from mountsync.formats.suggest import suggestion
 from mountsync.paths import RelPath, join, rel_path
 from mountsync.settings import MOUNT_OPTIONS, storage_state_root
 from mountsync.storage.api import Storage
+from mountsync.storage.environment import take_credentials, with_environment
 from mountsync.storage.options import Option, OptionKind
 from mountsync.storage.registry import Remotes, load_type, loadable_types, type_names
 
@@ -38,8 +39,12 @@ BackendOptions = dict[str, dict[str, str]]
 
 
 def configuration() -> Config:
-    """The configuration, its keys checked. Raises ConfigError: file, key, the nearest known one."""
-    config = load_config(config_path())
+    """The configuration, its keys checked, with the remotes of the environment.
+
+    Raises ConfigError: file, key, the nearest known one.
+    """
+    take_credentials(os.environ)
+    config = with_environment(load_config(config_path()), os.environ)
     config.refuse_unknown(mount_keys=MOUNT_KEYS, job_keys=JOB_KEYS, defaults=DEFAULT_KEYS)
     return config
 

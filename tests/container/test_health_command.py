@@ -1,0 +1,85 @@
+"""`mountsync health`: mounted, offline, halted and down are told apart."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.parts.real_mount import Mounted
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Mounted]:
+    made = Mounted(tmp_path / "place", "--write-delay", "1h")
+    yield made
+    if made.process is not None:
+        made.process.send_signal(signal.SIGCONT)
+    made.end()
+
+
+def health(place: Mounted, *words: str) -> tuple[int, str]:
+    done = place.run("health", *words, code=None)
+    assert done.stderr == ""
+    return done.returncode, done.stdout.strip()
+
+
+def test_mounted_paused_and_gone(place: Mounted) -> None:
+    assert health(place) == (4, "nothing is mounted, and no job runs")
+    place.start()
+    code, said = health(place)
+    assert (code, said.startswith(f"{place.path}: mounted: ")) == (0, True), said
+    assert health(place, str(place.path)) == health(place)
+    place.tell("pause")
+    code, said = health(place)
+    assert (code, "mounted: paused, 0 not replicated" in said) == (0, True), said
+    place.tell("resume")
+    place.umount()
+    assert health(place, str(place.path))[0] == 4
+
+
+def test_offline(place: Mounted) -> None:
+    (place.remote / "a").write_text("far")
+    place.start()
+    assert (place.path / "a").read_text() == "far"
+    place.remote.rename(place.home / "elsewhere")
+    (place.path / "b").write_text("near")
+    place.run("flush", str(place.path), "--timeout", "5s", code=None)
+    place.until(lambda: place.status().state == "offline")
+    code, said = health(place)
+    assert (code, f"{place.path}: offline: 1 not replicated: " in said) == (6, True), said
+    assert health(place, "--accept", "offline")[0] == 0
+    assert health(place, "--accept", "halted")[0] == 6
+
+
+def test_halted(place: Mounted) -> None:
+    for number in range(30):
+        (place.remote / str(number)).write_text("far")
+    place.start().flush()
+    place.tell("pause")  # all are seen to be gone at the same time
+    for number in range(30):
+        (place.remote / str(number)).unlink()
+    place.tell("resume")
+    place.until(lambda: place.status().state.startswith("halted"))
+    code, said = health(place)
+    assert (code, f"{place.path}: halted: " in said) == (5, True), said
+    assert health(place, "--accept", "halted", "--accept", "offline")[0] == 0
+
+
+def test_a_process_that_hangs_is_down(place: Mounted) -> None:
+    place.start()
+    assert place.process is not None
+    place.process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, place.process.pid, os.WSTOPPED | os.WNOWAIT)
+    code, said = health(place)
+    assert (code, said.split(": ")[1]) == (4, "down"), said
+
+
+def test_a_dead_folder_is_down(place: Mounted) -> None:
+    place.start().kill9()
+    shutil.rmtree(place.home / "state/mountsync/running", ignore_errors=True)
+    assert health(place)[0] == 4
