@@ -85,9 +85,7 @@ class Engine:
         self.upkeep = Upkeep(volume, self.fetcher, self.condition, limit=tuning.cache_size)
         volume.relieve = self.upkeep.relieve
         steering.session, steering.cycles, steering.upkeep = self.session, self.cycles, self.upkeep
-        volume.inspector = NodeInspector(
-            volume.tree, volume.journal, volume.base, self.ledger, self.session, self.hides
-        )
+        volume.inspector = NodeInspector(volume, self.ledger, self.session, self.hides)
 
     def hides(self, path: RelPath) -> bool:
         """Whether a path never travels."""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
+from mountsync.engine.hashing import digest_of
 from mountsync.engine.ledger import Ledger
 from mountsync.engine.session import Session
+from mountsync.errors import Stale
+from mountsync.model.entry import Digest
 from mountsync.paths import RelPath, from_bytes
-from mountsync.state.base import Base, BaseRow
-from mountsync.state.journal import Journal
-from mountsync.state.tree import ROOT_ID, Node, Place, Tree
+from mountsync.state.base import BaseRow
+from mountsync.state.tree import ROOT_ID, Node, Place
+from mountsync.vfs.absent import ContentAbsent
+from mountsync.vfs.volume import Volume
 
 
 class NodeInspector:
@@ -17,16 +22,15 @@ class NodeInspector:
 
     def __init__(
         self,
-        tree: Tree,
-        journal: Journal,
-        base: Base,
+        volume: Volume,
         ledger: Ledger,
         session: Session,
         hidden: Callable[[RelPath], bool],
     ) -> None:
-        self._tree = tree
-        self._journal = journal
-        self._base = base
+        self._volume = volume
+        self._tree = volume.tree
+        self._journal = volume.journal
+        self._base = volume.base
         self._ledger = ledger
         self._session = session
         self._hidden = hidden
@@ -40,6 +44,31 @@ class NodeInspector:
             return None
         known = row.remote.digest if fact == "sha256" else row.remote.token if fact == "token" else None
         return None if known is None else known.encode("utf-8", "surrogateescape")
+
+    async def digest(self, node: Node) -> bytes | None:
+        """The sha256 of a file whose content is here, whole and agreed; it is computed once."""
+        row = self._agreed(node)
+        if row is None or not node.is_file or self._volume.is_being_written(node.id):
+            return None
+        try:
+            body = self._volume.body(node.id)
+        except (ContentAbsent, Stale):
+            return None
+        try:
+            found = await digest_of(body)
+        except Stale:
+            return None
+        finally:
+            body.close()
+        return found.encode() if self._note(node, row, found) else None
+
+    def _note(self, node: Node, seen: BaseRow, digest: Digest) -> bool:
+        """Keeps a digest, unless the file moved on while it was computed."""
+        if self._agreed(node) != seen:
+            return False
+        with self._volume.database.transaction:
+            self._base.put(replace(seen, remote=replace(seen.remote, digest=digest)))
+        return True
 
     def _agreed(self, node: Node) -> BaseRow | None:
         rows = self._base.of_node(node.id)

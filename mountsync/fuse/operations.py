@@ -22,6 +22,7 @@ from mountsync.state.tree import Node
 from mountsync.vfs.absent import ChildrenAbsent, ContentAbsent
 from mountsync.vfs.handles import DirHandle, Handle
 from mountsync.vfs.volume import Volume
+from mountsync.vfs.xattrs import SHA256
 
 _ROUNDS: Final = 8
 """Fetches after which a request that still lacks something is given up."""
@@ -256,6 +257,8 @@ class MountOperations:
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         if not name.startswith(b"user."):  # some are asked before every write
             raise _NOT_KEPT
+        if name == SHA256:
+            return await self._waiting(self._volume.getxattr_computed, inode, name)
         return await self._getxattr(inode, name)
 
     @handler

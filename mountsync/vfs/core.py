@@ -45,6 +45,10 @@ class Inspector(Protocol):
         """The value of fact `state`, `sha256` or `token`; None when there is none."""
         ...
 
+    async def digest(self, node: Node) -> bytes | None:
+        """The sha256 of a file, computed where all of it is here and agreed; None where it is not."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Owner:

@@ -241,6 +241,42 @@ def test_a_name_too_long_for_chunks(world: Callable[..., World]) -> None:
     w.mount.umount()
 
 
+def sha256_told(path: Path) -> str | None:
+    """What the attribute says; None for ENODATA."""
+    try:
+        return os.getxattr(path, "user.mountsync.sha256").decode()
+    except OSError as error:
+        assert error.errno == errno.ENODATA
+        return None
+
+
+def test_the_digest_of_a_file_that_was_only_read(world: Callable[..., World]) -> None:
+    """It is computed of what is here; what is not here is not fetched for it."""
+    w = world("md5", "simplejson", "rename")
+    files = {"d/large": body(200_000, 1), "d/small": body(100, 2), "cold": body(3 * SIZE, 3)}
+    w.rclone_writes(files)
+    w.mount.start()
+    for name in files:
+        (w.path / name).stat()
+        assert sha256_told(w.path / name) is None
+        assert os.getxattr(w.path / name, "user.mountsync.state") == b"cloud"
+    for name in ("d/large", "d/small"):
+        assert (w.path / name).read_bytes() == files[name]
+        assert sha256_told(w.path / name) == hashlib.sha256(files[name]).hexdigest()
+        os.rename(w.path / name, w.path / f"{name} renamed")
+    w.mount.flush()
+    for name in ("d/large", "d/small"):
+        assert sha256_told(w.path / f"{name} renamed") == hashlib.sha256(files[name]).hexdigest()
+    wanted = hashlib.sha256(b"not agreed" + files["d/small"][10:]).hexdigest()
+    with open(w.path / "d/small renamed", "r+b", buffering=0) as file:
+        file.write(b"not agreed")
+        os.fsync(file.fileno())
+        assert sha256_told(w.path / "d/small renamed") in (None, wanted)
+    w.mount.flush()
+    assert sha256_told(w.path / "d/small renamed") == wanted
+    w.mount.umount()
+
+
 def test_a_damaged_file_behind_a_mount(world: Callable[..., World]) -> None:
     """It is shown; reading it is EIO; it can be replaced and deleted; what is here already is kept."""
     w = world("md5", "simplejson", "rename")
