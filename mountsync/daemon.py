@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,19 +36,26 @@ from mountsync.control.jobs import (
 from mountsync.control.metrics import serve_metrics
 from mountsync.control.progress import tell_progress
 from mountsync.control.protocol import (
+    EVENT_TYPES,
+    ChangeEvent,
     ConflictEvent,
     Conflicts,
     CycleEvent,
     Done,
     Event,
-    LostEvent,
+    Events,
     ProblemEvent,
     StateEvent,
 )
 from mountsync.control.server import Service, serve
 from mountsync.engine.pair.job import Job, JobSettings
+from mountsync.engine.pair.record import Done as Made
+from mountsync.engine.pair.report import is_told, word_of
 from mountsync.errors import MountsyncError, NotFound, StateLocked, UsageError
+from mountsync.model.plan import Move, path_of
+from mountsync.model.side import Side
 from mountsync.model.status import ConflictStatus, CycleStatus, ProblemStatus, SessionState, Status
+from mountsync.paths import is_ours
 from mountsync.settings import Endpoint
 from mountsync.state.database import StateLock, make_folder
 from mountsync.storage.api import Storage
@@ -96,6 +104,8 @@ class Daemon:
         self._opener = opener
         self._nursery = nursery
         self._jobs: dict[str, _Running] = {}
+        self._ending: dict[str, _Running] = {}
+        """Those that were told to stop and still finish what they are at."""
         self._broadcaster = Broadcaster("daemon")
         self.ending = trio.Event()
 
@@ -152,9 +162,12 @@ class Daemon:
             except Exception as error:  # noqa: BLE001 - a bug in one job must not end the others
                 _log.exception("internal error in a job", job=running.name)
                 running.failure = f"internal error: {error!r}; see the log of the daemon"
+                failed = SessionState.FAILED.value
+                self._broadcaster.publish(StateEvent(job=running.name, state=failed, reason=running.failure))
                 running.job = None
             finally:
                 running.ended.set()
+                self._note_end(running)
             nursery.cancel_scope.cancel()
 
     def _job(self, name: str) -> Job:
@@ -171,7 +184,8 @@ class Daemon:
     async def start(self, args: JobArgs) -> Status:
         """Starts a job, or reads it anew and starts it again; it comes back after a restart."""
         self._load(args.job)
-        await self._end(args.job)
+        while args.job in self._jobs or args.job in self._ending:
+            await self._end(args.job)
         self._begin(args.job)
         self._remember()
         return await self.job_state(args)
@@ -192,11 +206,21 @@ class Daemon:
         return Done()
 
     async def _end(self, name: str) -> None:
+        """Returns when the job has ended, whoever told it to."""
         running = self._jobs.pop(name, None)
         if running is not None:
+            self._ending[name] = running
             running.scope.cancel()
+            if running.ended.is_set():
+                self._note_end(running)
+        running = running or self._ending.get(name)
+        if running is not None:
             await running.ended.wait()
-            self._broadcaster.publish(StateEvent(job=name, state="stopped"))
+
+    def _note_end(self, running: _Running) -> None:
+        if self._ending.get(running.name) is running:
+            del self._ending[running.name]
+            self._broadcaster.publish(StateEvent(job=running.name, state="stopped"))
 
     async def status(self, _: object) -> Jobs:
         """Every job, from memory."""
@@ -264,32 +288,17 @@ class Daemon:
         self.ending.set()
         return Done()
 
-    @asynccontextmanager
-    async def events(self, args: SubscribeJobsArgs) -> AsyncIterator[AsyncIterator[Event]]:
-        """Events of jobs, from now on."""
-        async with self._broadcaster.listen() as events:
-            yield _Chosen(events, args)
+    def events(self, args: SubscribeJobsArgs) -> AbstractAsyncContextManager[Events]:
+        """Events of jobs, from now on. Raises UsageError for a type that does not exist."""
+        for kind in args.types or ():
+            if kind not in EVENT_TYPES:
+                raise UsageError(f"there are no events {kind!r}", hint=f"known: {', '.join(EVENT_TYPES)}")
+        return self._broadcaster.listen(partial(_is_wanted, args))
 
 
-class _Chosen:
-    """Events that a client asked for; that some were lost is always told."""
-
-    def __init__(self, events: AsyncIterator[Event], wanted: SubscribeJobsArgs) -> None:
-        self._events = events
-        self._wanted = wanted
-
-    def __aiter__(self) -> _Chosen:
-        return self
-
-    async def __anext__(self) -> Event:
-        while True:
-            event = await self._events.__anext__()
-            if isinstance(event, LostEvent) or self._is_wanted(event):
-                return event
-
-    def _is_wanted(self, event: Event) -> bool:
-        jobs, types = self._wanted.jobs, self._wanted.types
-        return (jobs is None or event.job in jobs) and (types is None or event.__struct_config__.tag in types)
+def _is_wanted(wanted: SubscribeJobsArgs, event: Event) -> bool:
+    jobs, types = wanted.jobs, wanted.types
+    return (jobs is None or event.job in jobs) and (types is None or event.__struct_config__.tag in types)
 
 
 @dataclass(slots=True)
@@ -303,6 +312,21 @@ class _Announcer:
         """The job entered a state."""
         self.broadcaster.publish(StateEvent(job=self.name, state=state, reason=reason))
         _log.info("job", job=self.name, state=state, reason=reason)
+
+    def change(self, done: Made) -> None:
+        """Something was changed on a side."""
+        if not is_told(done):
+            return
+        action = done.action
+        self.broadcaster.publish(
+            ChangeEvent(
+                job=self.name,
+                side="local" if done.side is Side.A else "remote",
+                what=word_of(action),
+                path=path_of(action),
+                source=action.source if isinstance(action, Move) and not is_ours(action.source) else None,
+            )
+        )
 
     def conflict(self, conflict: ConflictStatus) -> None:
         """A conflict waits for a hand."""

@@ -45,6 +45,7 @@ class Client:
         self._commands = commands
         self._waiting: dict[int, _Waiting] = {}
         self._last_id = 0
+        self._sending = trio.Lock()
         self._put_event, self.events = trio.open_memory_channel[Event](1024)
 
     async def request(self, cmd: str, /, **args: Any) -> Any:
@@ -58,7 +59,8 @@ class Client:
         waiting = self._waiting[number] = _Waiting()
         line = wire.encode(Request(number, cmd, args))
         try:
-            await self._stream.send_all(line + b"\n")
+            async with self._sending:
+                await self._stream.send_all(line + b"\n")
             await waiting.done.wait()
         except trio.BrokenResourceError as error:
             raise _gone() from error

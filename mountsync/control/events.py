@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
 import trio
 
-from mountsync.control.protocol import Event, LostEvent
+from mountsync.control.protocol import Event, Events, LostEvent
 
 BACKLOG: Final = 256
 """Events that wait for a slow listener; more are dropped and counted."""
 
 
+def _all(_: Event) -> bool:
+    return True
+
+
 class _Listener:
-    def __init__(self, job: str) -> None:
+    def __init__(self, job: str, wants: Callable[[Event], bool]) -> None:
         self._job = job
+        self._wants = wants
         self._lost = 0
-        self._send, self.receive = trio.open_memory_channel[Event](BACKLOG)
+        self._ended = False
+        self._send, self._receive = trio.open_memory_channel[Event](BACKLOG)
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        return await self._receive.__anext__()
 
     def put(self, event: Event) -> None:
+        if self._ended or not self._wants(event):
+            return
         try:
             if self._lost:
                 self._send.send_nowait(LostEvent(job=self._job, count=self._lost))
@@ -32,7 +46,12 @@ class _Listener:
             return  # the listener has just gone
 
     def end(self) -> None:
+        self._ended = True
         self._send.close()
+
+    def close(self) -> None:
+        self.end()
+        self._receive.close()
 
 
 class Broadcaster:
@@ -60,15 +79,14 @@ class Broadcaster:
             listener.end()
 
     @asynccontextmanager
-    async def listen(self) -> AsyncIterator[AsyncIterator[Event]]:
-        """Events from now on. A `LostEvent` stands where some were dropped."""
-        listener = _Listener(self._job)
+    async def listen(self, wants: Callable[[Event], bool] = _all) -> AsyncIterator[Events]:
+        """Events from now on that it wants. A `LostEvent` stands where some were dropped."""
+        listener = _Listener(self._job, wants)
         if self._ended:
             listener.end()
         self._listeners.add(listener)
         try:
-            yield listener.receive
+            yield listener
         finally:
             self._listeners.discard(listener)
-            listener.end()
-            listener.receive.close()
+            listener.close()

@@ -55,7 +55,10 @@ class ResolveJobArgs(_Args, frozen=True, kw_only=True):
 
 
 class SubscribeJobsArgs(_Args, frozen=True, kw_only=True):
-    """Which events: of these jobs and of these types; null: of all, also of jobs that start later."""
+    """Which events: of these jobs and of these types; null: of all, also of jobs that start later.
+
+    Said again on the same connection it takes the place of what was said before.
+    """
 
     jobs: list[str] | None = None
     types: list[str] | None = None

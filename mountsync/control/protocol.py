@@ -2,8 +2,9 @@
 
 A request is `{"id": 1, "cmd": "status", "args": {...}}`, its reply `{"id": 1, "result": ...}` or
 `{"id": 1, "error": {"class": ..., "message": ...}}`. Events are `{"event": {"type": ...}}` and come
-only after `subscribe`. Keys that are not declared here are refused. `docs/control.schema.json` is
-generated from this module by `json_schema`.
+only after `subscribe`; said again on the same connection it takes the place of the one before. Keys
+that are not declared here are refused. `docs/control.schema.json` is generated from this module by
+`json_schema`.
 """
 
 from __future__ import annotations
@@ -49,6 +50,19 @@ class ProgressEvent(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
     """Paths whose bodies began to travel since the last such event, the last hundred at most."""
 
 
+class ChangeEvent(msgspec.Struct, frozen=True, kw_only=True, tag="change"):
+    """A job changed something on one of its sides."""
+
+    job: str
+    side: str
+    """`local` for side A, `remote` for side B."""
+    what: str
+    """`new`, `updated`, `renamed`, `deleted`, `new folders`, `removed folders`, `times and modes`."""
+    path: str
+    source: str | None = None
+    """What a renamed path was before."""
+
+
 class ConflictEvent(msgspec.Struct, frozen=True, kw_only=True, tag="conflict"):
     """A conflict was found and waits for a hand."""
 
@@ -77,7 +91,22 @@ class LostEvent(msgspec.Struct, frozen=True, kw_only=True, tag="lost"):
     count: int
 
 
-Event: TypeAlias = StateEvent | ProgressEvent | ConflictEvent | ProblemEvent | CycleEvent | LostEvent
+Event: TypeAlias = (
+    StateEvent | ProgressEvent | ChangeEvent | ConflictEvent | ProblemEvent | CycleEvent | LostEvent
+)
+EVENT_TYPES: Final = ("state", "progress", "change", "conflict", "problem", "cycle", "lost")
+
+
+class Events(Protocol):
+    """Events as they come; iteration ends when whoever tells them ends, or after `end`."""
+
+    def __aiter__(self) -> AsyncIterator[Event]: ...
+
+    async def __anext__(self) -> Event: ...
+
+    def end(self) -> None:
+        """No new ones; what was told until now is still handed out."""
+        ...
 
 
 class Controllable(Protocol):
@@ -137,7 +166,7 @@ class Controllable(Protocol):
         """
         ...
 
-    def subscribe(self) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+    def subscribe(self) -> AbstractAsyncContextManager[Events]:
         """Events from now on; iteration ends when the session ends."""
         ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from mountsync.control.protocol import (
     Conflicts,
     Controllable,
     Done,
-    Event,
+    Events,
     Evicted,
     Failure,
     FlushArgs,
@@ -55,7 +55,7 @@ class Service:
 
     commands: Mapping[str, Command]
     handlers: Mapping[str, Callable[[Any, Any], Awaitable[msgspec.Struct]]]
-    events: Callable[[Any, Any], AbstractAsyncContextManager[AsyncIterator[Event]]]
+    events: Callable[[Any, Any], AbstractAsyncContextManager[Events]]
 
 
 async def serve(
@@ -105,6 +105,7 @@ class _Client:
         self._stream = stream
         self._sending = trio.Lock()
         self._room = trio.Semaphore(_AT_ONCE)
+        self._subscription: tuple[Events, trio.Event] | None = None
 
     async def run(self) -> None:
         """Serves the client until it leaves."""
@@ -152,10 +153,19 @@ class _Client:
             self._room.release()
 
     async def _forward_events(self, args: object, task_status: trio.TaskStatus[None]) -> None:
+        """Sends what it subscribed to; what the subscription before this one still has goes first."""
         async with self._service.events(self._control, args) as events:
+            before, over = self._subscription, trio.Event()
+            self._subscription = events, over
             task_status.started()
-            async for event in events:
-                await self._send(Notice(event))
+            try:
+                if before is not None:
+                    before[0].end()
+                    await before[1].wait()
+                async for event in events:
+                    await self._send(Notice(event))
+            finally:
+                over.set()
 
     async def _refuse(self, number: int | None, error: MountsyncError) -> None:
         described = describe(error)
@@ -254,7 +264,7 @@ _HANDLERS: Final[dict[str, Callable[[Controllable, Any], Awaitable[msgspec.Struc
 }
 
 
-def _events(control: Controllable, _: object) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+def _events(control: Controllable, _: object) -> AbstractAsyncContextManager[Events]:
     return control.subscribe()
 
 

@@ -76,7 +76,7 @@ def daemon(shell: Shell, tmp_path: Path) -> Iterator[Daemon]:
         made.end()
 
 
-def test_jobs_sync_and_come_back(daemon: Daemon) -> None:
+def test_w17_jobs_sync_and_come_back(daemon: Daemon) -> None:
     daemon.run()
     shell, root = daemon.shell, daemon.root
     assert shell.here("start", "one").code == 0
@@ -128,7 +128,7 @@ def test_a_broken_job_says_so_and_harms_no_other(daemon: Daemon) -> None:
     assert daemon.jobs() == {}
 
 
-def test_only_one_daemon_runs(daemon: Daemon) -> None:
+def test_w16_only_one_daemon_runs(daemon: Daemon) -> None:
     daemon.run()
     second = daemon.shell.run("daemon")
     assert second.code == 4

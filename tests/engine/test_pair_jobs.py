@@ -25,12 +25,16 @@ class Heard:
     """Everything that a job said."""
 
     states: list[str] = field(default_factory=list)
+    changes: list[object] = field(default_factory=list)
     conflicts: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     cycles: int = 0
 
     def state(self, state, reason):
         self.states.append(state)
+
+    def change(self, done):
+        self.changes.append(done)
 
     def conflict(self, conflict):
         self.conflicts.append(conflict.path)
@@ -113,7 +117,7 @@ async def test_hints_cost_no_listing(home, quick_clock):
         assert bench.a.faults.calls["list"] == listings
 
 
-async def test_a_side_without_a_watcher_is_polled(home, quick_clock):
+async def test_w10_a_side_without_a_watcher_is_polled(home, quick_clock):
     bench = Bench(home, memory("a"), memory("b", without=(api.SupportsWatch,)))
     async with bench.running():
         await bench.until(lambda: settled(bench))

@@ -121,12 +121,16 @@ class Told:
     """Everything that a job said, in order."""
 
     states: list[tuple[str, str | None]] = field(default_factory=list)
+    changes: list[Any] = field(default_factory=list)
     conflicts: list[ConflictStatus] = field(default_factory=list)
     problems: list[ProblemStatus] = field(default_factory=list)
     cycles: list[CycleStatus] = field(default_factory=list)
 
     def state(self, state: str, reason: str | None) -> None:
         self.states.append((state, reason))
+
+    def change(self, done: Any) -> None:
+        self.changes.append(done)
 
     def conflict(self, conflict: ConflictStatus) -> None:
         self.conflicts.append(conflict)

@@ -1,7 +1,7 @@
 """What another sync program was seen to do wrong, W1 to W29: here it goes right.
 
-Each test is named after one observation. W10, W16 to W23 are about the daemon and its jobs; they are
-here where one process suffices and in `tests/cli/test_daemon.py` where it takes two.
+Each test is named after one observation. W10 is in `tests/engine/test_pair_jobs.py`, W16 and W17 are in
+`tests/cli/test_daemon.py`, W18, W20, W21 and W23 in `tests/cli/test_daemon_events.py`.
 """
 
 from __future__ import annotations

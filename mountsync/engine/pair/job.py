@@ -15,6 +15,7 @@ import trio
 from mountsync.engine.bell import Bell
 from mountsync.engine.pair.opening import opened_state, refuse_overlap
 from mountsync.engine.pair.options import PairOptions
+from mountsync.engine.pair.record import Done
 from mountsync.engine.pair.report import Report
 from mountsync.engine.pair.run import Progress
 from mountsync.engine.pair.syncers import Continuous, ContinuousSyncer, OneShot, find_syncer
@@ -65,6 +66,10 @@ class Listener(Protocol):
 
     def state(self, state: str, reason: str | None) -> None:
         """The job entered a state."""
+        ...
+
+    def change(self, done: Done) -> None:
+        """Something was changed on a side just now."""
         ...
 
     def conflict(self, conflict: ConflictStatus) -> None:
@@ -210,9 +215,7 @@ class Job:
         while True:
             await self._wait_until_due()
             self._hints.clear()
-            self._progress = Progress(
-                transfers=Transfers.limited(self.settings.options.bandwidth, self.tally)
-            )
+            self._begin_progress()
             self._enter(SessionState.SCANNING, None)
             try:
                 with trio.CancelScope() as self._running:
@@ -252,7 +255,9 @@ class Job:
 
     def _begin_progress(self) -> None:
         bandwidth = self.settings.options.bandwidth
-        self._progress = Progress(transfers=Transfers.limited(bandwidth, self.tally))
+        self._progress = Progress(
+            transfers=Transfers.limited(bandwidth, self.tally), tell=self._listener.change
+        )
 
     # Waiting
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from mountsync.engine.apply import is_surprise
@@ -39,11 +39,23 @@ class Done:
     action: Action
 
 
+def untold(_: Done) -> None:
+    """Nobody wants to hear of it at once."""
+
+
 class PairRecorder:
     """Collects the outcomes of one plan. `take` gives what the base does not have yet."""
 
-    def __init__(self, rows: Rows, views: Mapping[Side, Mapping[RelPath, Entry]], plan: Plan) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        views: Mapping[Side, Mapping[RelPath, Entry]],
+        plan: Plan,
+        tell: Callable[[Done], None] = untold,
+    ) -> None:
+        """`tell` hears of each action as soon as it is done."""
         self._rows = rows
+        self._tell = tell
         self._views = views
         self._order: list[RelPath] | None = None
         self._changed: dict[RelPath, Agreed | None] = dict(plan.to_base)
@@ -66,7 +78,9 @@ class PairRecorder:
         self._due.add(path)
 
     def done(self, side: Side, action: Action, entry: Entry | None) -> None:
-        self.done_actions.append(Done(side, action))
+        made = Done(side, action)
+        self.done_actions.append(made)
+        self._tell(made)
         match action:
             case Delete(path=path):
                 self._now[side][path] = None

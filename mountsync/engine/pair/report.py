@@ -57,7 +57,7 @@ class Report:
 
     def counts(self, side: Side) -> dict[str, int]:
         """How many actions of each kind were done on a side, by their word."""
-        found = Counter(word_of(done.action) for done in self.done if done.side is side and _shown(done))
+        found = Counter(word_of(done.action) for done in self.done if done.side is side and is_told(done))
         return {word: found[word] for word in WORDS if found[word]}
 
 
@@ -79,6 +79,6 @@ def word_of(action: Action) -> str:
             return "removed folders" if action.expect.kind is Kind.DIRECTORY else "deleted"
 
 
-def _shown(done: Done) -> bool:
+def is_told(done: Done) -> bool:
     """Whether a person wants to know: a stay at a temporary name is not counted."""
     return not (isinstance(done.action, Move) and is_ours(done.action.target))

@@ -20,7 +20,7 @@ from mountsync.engine.pair.filters import Filter
 from mountsync.engine.pair.looking import Looker
 from mountsync.engine.pair.options import PairOptions
 from mountsync.engine.pair.planning import MOVING, Planner, aside, folds, problem_of, settings_of
-from mountsync.engine.pair.record import Done, Failure, PairRecorder
+from mountsync.engine.pair.record import Done, Failure, PairRecorder, untold
 from mountsync.engine.pair.replica import PairReplica
 from mountsync.engine.pair.report import Report
 from mountsync.engine.pair.sight import SideView, Sight, whole_scope, with_ancestors
@@ -68,6 +68,8 @@ class Progress:
     to_do: int = 0
     recorder: PairRecorder | None = None
     sights: Mapping[Side, Sight] = field(default_factory=dict)
+    tell: Callable[[Done], None] = untold
+    """Hears of each action as soon as it is done."""
 
     @property
     def done(self) -> int:
@@ -222,7 +224,7 @@ class PairRun:
             if self._dry_run:
                 self._report.done = [Done(side, action) for side in Side for action in plan.of(side)]
                 return
-            recorder = PairRecorder(self._rows, views, plan)
+            recorder = PairRecorder(self._rows, views, plan, self._progress.tell)
             await self._execute(plan, recorder)
             surprised = self._note_failures(recorder)
             if not surprised:
