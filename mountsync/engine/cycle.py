@@ -220,9 +220,16 @@ class MountCycles:
         if node.is_directory and not node.listed:
             await self._fetch.children(node.id)
             raise Stale("what is in it has to be brought here first", path=path)
-        is_cold = node.is_file and node.size and not node.is_complete
-        if is_cold and node.generation == row.generation:
-            await self._fetch.content(node.id, 0, node.size)
+        if node.is_file and node.size and node.generation == row.generation:
+            self._keep(node.id)
+            if not node.is_complete:
+                await self._fetch.content(node.id, 0, node.size)
+
+    def _keep(self, node_id: NodeId) -> None:
+        """What is in the journal is not evicted: soon, and after a crash too, no other content exists."""
+        if not self._journal.has(node_id):
+            with self._db.transaction:
+                self._journal.note(node_id, self._clock())
 
     async def _plan(self, scope: Scope, local: MountedReplica) -> Plan:
         settings = self._settings()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mountsync.errors import Unreachable
 from tests.parts.real_mount import Mounted
 
 NewMount = Callable[..., Mounted]
@@ -84,6 +85,41 @@ def test_a_cold_folder_comes_back_whole_from_the_trash(mounted: Mounted) -> None
     (trash_of(mounted) / "files/sub").rename(mounted.path / "sub")
     mounted.flush()
     assert (mounted.remote / "sub/deep.bin").read_bytes() == BODY[::-1]
+
+
+def test_a_folder_larger_than_the_cache_is_kept_in_the_trash(new_mount: NewMount) -> None:
+    """Nothing of it is evicted between its arrival here and its end on the remote, nor later."""
+    mount = new_mount("--cache-size", "200K")
+    (mount.remote / "sub/deep").mkdir(parents=True)
+    bodies = {f"sub/{name}": os.urandom(100_000) for name in ("a", "b", "c", "deep/d", "deep/e")}
+    for name, body in bodies.items():
+        (mount.remote / name).write_bytes(body)
+    mount.start()
+    assert (mount.path / "sub/a").read_bytes() == bodies["sub/a"]
+    gio(mount, "trash", mount.path / "sub")
+    mount.flush()
+    assert os.listdir(mount.remote) == []
+    mount.tell("evict", path="")
+    for name, body in bodies.items():
+        assert (trash_of(mount) / "files" / name).read_bytes() == body
+    mount.umount()
+
+
+def test_offline_nothing_leaves_the_remote_for_the_trash(new_mount: NewMount) -> None:
+    """A content that cannot be brought here stays where it is, and so does its name on the remote."""
+    mount = new_mount()
+    (mount.remote / "cold.bin").write_bytes(BODY)
+    mount.start()
+    (mount.path / ".Trash-0").mkdir()
+    away = mount.remote.rename(mount.home / "away")
+    (mount.path / "cold.bin").rename(mount.path / ".Trash-0/cold.bin")
+    with pytest.raises(Unreachable):
+        mount.tell("flush", timeout=60.0)
+    assert (away / "cold.bin").read_bytes() == BODY
+    away.rename(mount.remote)
+    mount.tell("resume", confirm=True)
+    mount.until(lambda: not (mount.remote / "cold.bin").exists())
+    assert (mount.path / ".Trash-0/cold.bin").read_bytes() == BODY
 
 
 def test_emptied_trash_gives_its_room_back(mounted: Mounted) -> None:
