@@ -49,6 +49,7 @@ from mountsync.control.protocol import (
 )
 from mountsync.control.server import Service, serve
 from mountsync.engine.pair.job import Job, JobSettings
+from mountsync.engine.pair.overlap import shared
 from mountsync.engine.pair.record import Done as Made
 from mountsync.engine.pair.report import is_told, word_of
 from mountsync.errors import MountsyncError, NotFound, StateLocked, UsageError
@@ -237,7 +238,9 @@ class Daemon:
 
     async def _status_of(self, running: _Running) -> Status:
         if running.job is not None:
-            return await running.job.status()
+            found = await running.job.status()
+            said = [each for each in (found.reason, self._beside(running, running.job)) if each]
+            return msgspec.structs.replace(found, reason="; ".join(said) or None)
         return Status(
             name=running.name,
             remote=running.name,
@@ -254,6 +257,16 @@ class Daemon:
             last_cycle=None,
             entries=0,
         )
+
+    def _beside(self, running: _Running, job: Job) -> str | None:
+        """Which job that began earlier works on the same objects."""
+        for other in self._jobs.values():
+            if other is running:
+                return None
+            spec = None if other.job is None else shared(job.grounds, other.job.grounds)
+            if spec is not None:
+                return f"{spec} is kept in sync by job {other.name!r} too"
+        return None
 
     async def pause(self, args: JobArgs) -> Done:
         """No transfers of a job until `resume`, also after a restart."""

@@ -27,8 +27,9 @@ from mountsync.cli.remotes import (
 )
 from mountsync.cli.voice import say
 from mountsync.engine.pair.comparing import Differences, differences
-from mountsync.engine.pair.opening import opened_state, pair_id, refuse_overlap
+from mountsync.engine.pair.opening import opened_state, pair_id
 from mountsync.engine.pair.options import PairOptions
+from mountsync.engine.pair.overlap import refuse_overlap
 from mountsync.engine.pair.reading import pair_options, patterns_in
 from mountsync.engine.pair.report import Report
 from mountsync.engine.pair.run import Progress
@@ -107,7 +108,7 @@ def _sync(a: str, b: str, flags: dict[str, Any], backend: BackendOptions, direct
             _opened(remotes, specs[0]) as one,
             _target(remotes, specs[1], backend, make=make, dry_run=dry_run) as two,
         ):
-            refuse_overlap(one, two)
+            refuse_overlap(one.info, two.info)
             chosen = options if flags["compare"] else _with_comparison(options, one, two)
             return await _run(one, two, identity, chosen, as_json=as_json, dry_run=dry_run)
 

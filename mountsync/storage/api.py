@@ -100,6 +100,8 @@ class StorageInfo:
     """The name of its type in a remote spec: `local`, `chunker`, `modal`, …"""
     identity: str
     """Names the same objects on every start, without secrets; keys of state and caches use it."""
+    lies_in: str | None = None
+    """For an overlay, and for another way to a place: the identity of what holds the objects."""
     mtime_precision_ns: int | None = 1
     """The step of stored times; None when times cannot be kept at all."""
     case_sensitive: bool = True

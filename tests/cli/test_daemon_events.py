@@ -388,3 +388,16 @@ async def test_w23_stop_all_and_stop_again_and_again(served):
         await talk.ask("start", job="one")
         assert (await talk.ask("flush", job="one")).state == "settled"
         assert (served.root / "one/b/x").read_bytes() == b"1"
+
+
+async def test_a_job_on_the_folder_of_an_earlier_one_says_so(served):
+    served.sides["two/a"] = served.sides["one/b"]
+    async with served.running() as talk:
+        for name in ("one", "two"):
+            await talk.ask("start", job=name)
+            await talk.ask("flush", job=name)
+        one, two = (await talk.ask("status")).jobs
+        assert one.reason is None
+        assert two.reason == "two/a is kept in sync by job 'one' too"
+        await talk.ask("stop", job="one")
+        assert (await talk.ask("job-state", job="two")).reason is None

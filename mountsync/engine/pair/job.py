@@ -13,8 +13,9 @@ from typing import Final, Literal, Never, Protocol
 import trio
 
 from mountsync.engine.bell import Bell
-from mountsync.engine.pair.opening import opened_state, refuse_overlap
+from mountsync.engine.pair.opening import opened_state
 from mountsync.engine.pair.options import PairOptions
+from mountsync.engine.pair.overlap import ground_of, refuse_overlap
 from mountsync.engine.pair.record import Done
 from mountsync.engine.pair.report import Report
 from mountsync.engine.pair.run import Progress
@@ -115,6 +116,8 @@ class Job:
         self.tally = Tally()
         """What all runs moved; it goes on over them."""
         self._progress = Progress()
+        self.grounds: dict[str, str] = {}
+        """Where its sides lie (see `overlap.ground_of`), by their specs; empty until they were opened."""
         self._watches: list[SideWatch] = []
         self._due_at = 0.0
 
@@ -140,7 +143,8 @@ class Job:
     async def _open_and_work(self) -> None:
         async with AsyncExitStack() as stack:
             a, b = [await self._open(spec, stack) for spec in (self.settings.a, self.settings.b)]
-            refuse_overlap(a, b)
+            refuse_overlap(a.info, b.info)
+            self.grounds = {self.settings.a: ground_of(a.info), self.settings.b: ground_of(b.info)}
             self._watches = [
                 SideWatch(side, name, self._hint, self._lost) for side, name in ((a, "A"), (b, "B"))
             ]

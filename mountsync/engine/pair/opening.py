@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mountsync.errors import StateLocked, UsageError
+from mountsync.errors import StateLocked
 from mountsync.state.database import StateLock, make_folder
 from mountsync.state.pairs import FILE, PairState, copied
-from mountsync.storage.api import Storage
 
 
 def pair_id(a: str, b: str) -> str:
@@ -57,19 +55,3 @@ def _locked(folder: Path) -> StateLock:
         raise StateLocked(
             f"{who} syncs this pair now", pid=error.pid, hint="wait for it, or end it; nothing needs a reset"
         ) from error
-
-
-def refuse_overlap(a: Storage, b: Storage) -> None:
-    """Raises UsageError when one side is the other, or lies in it: a sync would feed on itself."""
-    one, two = a.info.identity, b.info.identity
-    if one == two:
-        raise UsageError("both sides are the same place", hint="name two different ones")
-    for outer, inner in ((one, two), (two, one)):
-        if inner.startswith(outer.rstrip("/") + "/") and a.info.type == b.info.type:
-            raise UsageError(
-                f"{_said(inner)} lies in {_said(outer)}", hint="sync folders that are not in each other"
-            )
-
-
-def _said(identity: str) -> str:
-    return os.fsencode(identity.partition(":")[2]).decode("utf-8", "replace")

@@ -324,6 +324,7 @@ def _info(base: Storage, settings: Settings) -> StorageInfo:
         below,
         type="chunker",
         identity=settings.identity(below.identity),
+        lies_in=below.lies_in or below.identity,
         names=chunker_names(below.names, names, chunk_size=settings.chunk_size, always=always),
         max_size=settings.max_size,
         hashes=below.hashes if known is None else below.hashes | {known},

@@ -18,6 +18,7 @@ from mountsync.storage.api import Listed, NameRules
 _NO_TIMES_NS: Final = 365 * 24 * 3600 * 10**9
 """rclone gives a precision of a hundred years for remotes that keep no times."""
 _KNOWN_HASHES: Final = ("sha256", "md5", "sha1")
+_LOCAL: Final = "Local file system at "
 _PART_SUFFIX: Final = ".mountsync-part"
 
 
@@ -40,6 +41,14 @@ class Remote(msgspec.Struct, rename="pascal"):
     features: Features
     hashes: list[str] | None = None
     precision: int = _NO_TIMES_NS + 1
+    string: str = ""
+    """What the remote says of itself, once names that stand for others are seen through."""
+
+    @property
+    def local_folder(self) -> str | None:
+        """The folder of this machine that the remote is, None when it is none."""
+        said = self.string.removeprefix(_LOCAL)
+        return said if said != self.string and said.startswith("/") else None
 
     @property
     def mtime_precision_ns(self) -> int | None:

@@ -49,6 +49,7 @@ class RcloneStorage:
         self._info = StorageInfo(
             type="rclone",
             identity=f"rclone:{place.remote}",
+            lies_in=None if facts.local_folder is None else f"local:{facts.local_folder}",
             mtime_precision_ns=facts.mtime_precision_ns,
             case_sensitive=not facts.features.case_insensitive,
             empty_directories=facts.features.can_have_empty_directories,
