@@ -79,7 +79,8 @@ def translated(name: str, section: Section) -> Translated | Skipped:
     if not is_remote_name(name):
         return Skipped(name, kind, "a remote cannot have this name here")
     if make is None:
-        return Skipped(name, kind, "this type is not known here" if kind else "it has no type")
+        through = f"this type is not read from here; `:rclone:{name}:` reaches it through rclone itself"
+        return Skipped(name, kind, through if kind else "it has no type")
     try:
         return make(name, section)
     except UsageError as error:

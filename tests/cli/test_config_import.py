@@ -56,7 +56,9 @@ def test_what_rclone_wrote_is_read(shell: Shell, theirs: Path, tmp_path: Path) -
     rclone(theirs, "rcat", f"disk:{tmp_path}/disk/plain", body=b"plain")
     outcome = shell.here("config", "import-rclone", str(theirs))
     assert outcome.code == 3
-    assert "skipped cloud (drive): this type is not known here\n" in outcome.out
+    assert (
+        "skipped cloud (drive): this type is not read from here; `:rclone:cloud:` reaches it" in outcome.out
+    )
     assert "over: chunker\n  it lies over 'cloud', which is not configured here\n" in outcome.out
     assert outcome.out.endswith("5 remotes imported, 1 skipped\n")
     assert shell.here("cat", "short:large").out == "0123456789" * 7

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mountsync.errors import Halted
 from tests.parts.browser import Browser
 from tests.parts.readable import readable_within
 from tests.parts.real_mount import Mounted
@@ -161,6 +162,24 @@ def test_pause_and_go_on(mounted: Mounted, browser: Browser) -> None:
     browser.click("Go on")
     browser.until(lambda: "Pause" in browser.text)
     assert mounted.status().state != "paused"
+
+
+def test_a_safety_stop_is_confirmed_by_pressing_twice(mounted: Mounted, browser: Browser) -> None:
+    kept = {path: path.read_bytes() for path in mounted.remote.iterdir()}
+    for path in kept:
+        path.unlink()
+    with pytest.raises(Halted):
+        mounted.tell("flush", timeout=60)
+    assert mounted.status().state == "halted-emptied"
+    browser.until(lambda: "It is right so: go on…" in browser.text)
+    browser.click("It is right so: go on…")
+    browser.until(lambda: "Press again" in browser.text)
+    assert mounted.status().state == "halted-emptied"
+    for path, body in kept.items():
+        path.write_bytes(body)  # they are back: nothing is to be deleted any more
+    browser.click("Press again: the deletes are carried out")
+    browser.until(lambda: "Pause" in browser.text)
+    assert mounted.status().state != "halted-emptied"
 
 
 def test_another_site_can_do_nothing(mounted: Mounted, browser: Browser, address: str) -> None:
