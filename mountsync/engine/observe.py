@@ -7,7 +7,7 @@ see: what is unreadable is not deleted. What seems to be gone is asked for once 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -19,7 +19,7 @@ from mountsync.engine.storage_replica import StorageReplica
 from mountsync.engine.traces import Traces
 from mountsync.errors import MountsyncError, NotADirectory, NotFound, Stale
 from mountsync.model.entry import DIRECTORY, Entry, Kind, Problem
-from mountsync.paths import ROOT, RelPath, from_bytes, is_within, join, name_of, parent_of, to_bytes
+from mountsync.paths import ROOT, RelPath, from_bytes, is_within, join, name_of, parent_of, parts_of, to_bytes
 from mountsync.state.base import Base, BaseRow
 from mountsync.state.database import Database
 from mountsync.state.tree import ROOT_ID, NodeId, Tree
@@ -82,7 +82,25 @@ class Observer:
         self._urgent = 0
         self._calm = trio.Event()
 
-    async def scan(self) -> Look:
+    def looking(self) -> AbstractContextManager[Observation]:
+        """A look, to be taken by `scan` or `look_at` and true, as far as `still` says, until it ends."""
+        return self._ledger.looking()
+
+    def still(self, paths: Iterable[RelPath], observation: Observation) -> bool:
+        """Whether what was seen at these paths may still be true: no cycle of ours was there since."""
+        return all(self._still(path, observation) for path in paths)
+
+    def _still(self, path: RelPath, observation: Observation) -> bool:
+        """Neither the path nor a directory above it, which may have been renamed, was touched."""
+        folder: NodeId | None = ROOT_ID
+        for name in map(to_bytes, parts_of(path)):
+            if folder is None or not observation.holds_for((folder, name)):
+                return False
+            row = self._base.find(folder, name)
+            folder = row.node if row is not None and row.remote.kind is Kind.DIRECTORY else None
+        return True
+
+    async def scan(self, observation: Observation) -> Look:
         """Lists everything. Raises Unreachable when the listing could not be finished.
 
         Directories whose content was never shown are filled on the way, without a plan.
@@ -90,38 +108,35 @@ class Observer:
         self._traces.take_up()
         await self._traces.settle()
         look = Look()
-        with self._ledger.looking() as observation:
-            walk = _Walk(self, look)
-            async with self._remote.storage.list(ROOT, recursive=True) as batches:
-                async for batch in batches:
-                    await walk.take(self._remote.shown(batch))
-            walk.finish()
-            missing = await self._missing(walk.seen, look)
-            await self._confirm(missing, observation, look)
-            self._leave_out_void(look, observation)
+        walk = _Walk(self, look)
+        async with self._remote.storage.list(ROOT, recursive=True) as batches:
+            async for batch in batches:
+                await walk.take(self._remote.shown(batch))
+        walk.finish()
+        missing = await self._missing(walk.seen, look)
+        await self._confirm(missing, observation, look)
+        self._leave_out_void(look, observation)
         return look
 
     def _leave_out_void(self, look: Look, observation: Observation) -> None:
         """What a cycle of ours worked on during the look has to be looked at again, all of it together."""
         for path in list(look.changed):
-            folder = self.folder_id(parent_of(path))
-            if folder is None or not observation.holds_for((folder, to_bytes(name_of(path)))):
+            if not self._still(path, observation):
                 del look.changed[path]
                 look.void.add(path)
 
-    async def look_at(self, paths: Iterable[RelPath]) -> Look:
+    async def look_at(self, paths: Iterable[RelPath], observation: Observation) -> Look:
         """Asks for single paths, or lists their directory when they are many."""
         await self._traces.settle()
         look = Look()
-        with self._ledger.looking() as observation:
-            for folder, members in _by_folder(paths).items():
-                if len(members) >= _MANY:
-                    await self._look_into(folder, observation, look)
-                else:
-                    await self._confirm(members, observation, look)
-            if any(entry is None for entry in look.changed.values()):
-                await self._look_below_new(look)
-            self._leave_out_void(look, observation)
+        for folder, members in _by_folder(paths).items():
+            if len(members) >= _MANY:
+                await self._look_into(folder, observation, look)
+            else:
+                await self._confirm(members, observation, look)
+        if any(entry is None for entry in look.changed.values()):
+            await self._look_below_new(look)
+        self._leave_out_void(look, observation)
         return look
 
     def adopt_implied(self, look: Look) -> None:

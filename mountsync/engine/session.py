@@ -16,6 +16,7 @@ from mountsync.engine.condition import Condition
 from mountsync.engine.cycle import Outcome
 from mountsync.engine.dispatch import Dispatcher
 from mountsync.engine.follow import count_deleted, remote_moves, without
+from mountsync.engine.ledger import Observation
 from mountsync.engine.observe import Look, Observer, Seen
 from mountsync.engine.storage_replica import StorageReplica
 from mountsync.errors import AccessRefused, Halted, MountsyncError, NotFound, Unreachable
@@ -263,12 +264,13 @@ class Session:
             self.condition.scanning += 1
             self.condition.changed()
             try:
-                look = await self._observer.scan()
-                if not look.entries and not look.problems and self._looks_emptied():
-                    self._halt_emptied()
-                    self.condition.refuse_if_halted()
-                changed = bool(look.changed)
-                await self._take(look)
+                with self._observer.looking() as observation:
+                    look = await self._observer.scan(observation)
+                    if not look.entries and not look.problems and self._looks_emptied():
+                        self._halt_emptied()
+                        self.condition.refuse_if_halted()
+                    changed = bool(look.changed)
+                    await self._take(look, observation)
                 self._note_problems(look)
                 self._made_good = losses
                 self.confirmed = False
@@ -292,7 +294,7 @@ class Session:
                 del self.problems[path]
         self.problems.pop(ROOT, None)
 
-    async def _take(self, look: Look) -> None:
+    async def _take(self, look: Look, observation: Observation) -> None:
         if look.void:
             self._look_later(look.void)
         self._observer.adopt_implied(look)
@@ -300,12 +302,12 @@ class Session:
             return
         moves = remote_moves(look, self._base, self._row, stable_tokens=self._remote.info.stable_tokens)
         self._refuse_mass_delete(count_deleted(look, self._base, self._row, moves))
-        await self._make_way(look, moves)
+        await self._make_way(look, moves, observation)
         explained = without(look, moves)
         while moves:
             seen = {path: look.changed[path] for path in explained}
             seen.update((target, look.below_new[target]) for _, target in moves if target not in seen)
-            unfollowed = await self._apply(seen, moves)
+            unfollowed = await self._apply(seen, moves, observation)
             left = [move for move in moves if move[0] not in unfollowed]
             if len(left) == len(moves):
                 break
@@ -313,14 +315,17 @@ class Session:
             explained = without(look, moves)
         rest = [path for path in look.changed if path not in explained]
         for first in range(0, len(rest), _BATCH):
-            await self._apply({path: look.changed[path] for path in rest[first : first + _BATCH]}, [])
+            batch = {path: look.changed[path] for path in rest[first : first + _BATCH]}
+            await self._apply(batch, [], observation)
 
-    async def _make_way(self, look: Look, moves: list[tuple[RelPath, RelPath]]) -> None:
+    async def _make_way(
+        self, look: Look, moves: list[tuple[RelPath, RelPath]], observation: Observation
+    ) -> None:
         """Shows the new directories into which something was renamed, from the top."""
         needed = {up for _, target in moves if target not in look.changed for up in ancestors(target)}
         known: dict[RelPath, Entry] = {**look.below_new, **{p: e for p, e in look.changed.items() if e}}
         for folder in sorted(needed & known.keys(), key=order_key):
-            await self._apply({folder: known[folder]}, [])
+            await self._apply({folder: known[folder]}, [], observation)
 
     def _row(self, path: RelPath) -> BaseRow | None:
         return self._base.resolve(to_bytes(path))
@@ -331,32 +336,38 @@ class Session:
             self._halt(SessionState.HALTED_DELETES, f"{count} of {total} entries are gone from the remote")
             self.condition.refuse_if_halted()
 
-    async def _apply(self, seen: Seen, moves: list[tuple[RelPath, RelPath]]) -> frozenset[RelPath]:
+    async def _apply(
+        self, seen: Seen, moves: list[tuple[RelPath, RelPath]], first: Observation
+    ) -> frozenset[RelPath]:
         """One cycle; waits its turn while others work on the same places, then looks again.
 
+        What was seen is void once a cycle was there: earlier parts of the same look may have taken long.
         Gives the directories whose renames cannot be followed as a whole: then nothing was done.
         """
-        attempts = 0
-        while seen:
-            outcome = await self.dispatcher.observe(seen, moves)
-            if outcome is not None:
-                return outcome.unfollowed
-            attempts += 1
-            if attempts > _TURNS:
-                self.hint(seen.keys() | set())  # others go first
-                break
+        observation = first
+        for attempts in range(1, _TURNS + 1):
+            if not seen:
+                return frozenset()
+            if self._observer.still(seen, observation):
+                outcome = await self.dispatcher.observe(seen, moves)
+                if outcome is not None:
+                    return outcome.unfollowed
             await trio.sleep(0.05 * attempts)
-            fresh = await self._observer.look_at(seen)
+            with self._observer.looking() as observation:
+                fresh = await self._observer.look_at(seen, observation)
+            self._look_later(fresh.void)
             moves = [move for move in moves if all(path in fresh.changed for path in move)]
             seen = fresh.changed
+        self.hint(seen.keys() | set())  # others go first
         return frozenset()
 
     async def _follow_hints(self, paths: set[RelPath]) -> None:
-        look = await self._observer.look_at(paths)
-        if any(entry is None and self._is_doubtful(path) for path, entry in look.changed.items()):
-            self.scan_soon()  # it may have been renamed there: only a look at everything can tell
-        else:
-            await self._take(look)
+        with self._observer.looking() as observation:
+            look = await self._observer.look_at(paths, observation)
+            if any(entry is None and self._is_doubtful(path) for path, entry in look.changed.items()):
+                self.scan_soon()  # it may have been renamed there: only a look at everything can tell
+            else:
+                await self._take(look, observation)
 
     def _is_doubtful(self, path: RelPath) -> bool:
         """Whether something that vanished there has changes here, which are to follow it."""
@@ -367,8 +378,9 @@ class Session:
 
     async def look_at(self, paths: set[RelPath]) -> None:
         """Looks at single paths and applies what changed. Raises Unreachable or Halted."""
-        look = await self._observer.look_at(paths)
-        await self._take(look)
+        with self._observer.looking() as observation:
+            look = await self._observer.look_at(paths, observation)
+            await self._take(look, observation)
 
     async def _poll(self) -> None:
         while True:
@@ -470,8 +482,9 @@ class Session:
                 self.condition.changed()
 
     def _look_later(self, paths: set[RelPath]) -> None:
-        self._overtaken |= paths
-        self._overtaken_bell.ring()
+        if paths:
+            self._overtaken |= paths
+            self._overtaken_bell.ring()
 
     async def _look_at_overtaken(self) -> None:
         """What changed here while the remote's change was to be applied; not at once, or it would spin."""
