@@ -126,7 +126,7 @@ async def _with_state(settings: MountSettings, database: Database) -> None:
 
 
 async def _unless_ended(work: Callable[[], Awaitable[T]]) -> T | None:
-    """What `work` gives; None when a signal ended it. A remote may take its time, PID 1 has no defaults."""
+    """What `work` gives; None when SIGTERM ended it: a remote may take its time, PID 1 has no defaults."""
     result = None
     try:
         async with trio.open_nursery() as nursery:
@@ -139,7 +139,7 @@ async def _unless_ended(work: Callable[[], Awaitable[T]]) -> T | None:
 
 
 async def _cancel_on_signal(scope: trio.CancelScope) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with trio.open_signal_receiver(signal.SIGTERM) as signals:
         async for _ in signals:
             scope.cancel()
 

@@ -15,7 +15,7 @@ from typing import Any, Final, TextIO
 
 import structlog
 
-from mountsync.errors import from_os_error, printable
+from mountsync.errors import MountsyncError, exit_code_of, from_os_error, printable
 
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _SECRET_KEY: Final = re.compile(
@@ -56,6 +56,18 @@ def configure(*, level: str = "info", form: str = "auto", file: Path | None = No
     )
     _bridge(_LEVELS[level])
     return stream
+
+
+def log_failure(error: MountsyncError) -> None:
+    """The last line of a process that cannot go on."""
+    structlog.get_logger(__name__).error(
+        "ended by a failure",
+        reason=error.reason,
+        error=type(error).__name__,
+        path=error.path,
+        next_step=error.hint,
+        exit_code=exit_code_of(error),
+    )
 
 
 def utc(seconds: float) -> str:

@@ -199,7 +199,13 @@ def _serve(settings: MountSettings) -> int:
     from mountsync import telemetry  # noqa: PLC0415
 
     telemetry.configure(level=settings.log_level, form=settings.log_format, file=settings.log_file)
-    mounting.run(settings)
+    try:
+        mounting.run(settings)
+    except MountsyncError as error:
+        if settings.log_format != "json" or settings.ready_fd != 1:
+            raise
+        telemetry.log_failure(error)  # whoever reads JSON gets nothing else
+        return exit_code_of(error)
     return 0
 
 

@@ -86,6 +86,16 @@ def test_the_bridge_carries_what_others_log(tmp_path: Path) -> None:
     assert "PermissionDenied" in lines[-1]["exception"]
 
 
+def test_a_mount_that_fails_says_so_in_json(tmp_path: Path) -> None:
+    place = Mounted(tmp_path / "place")
+    (place.path / "not empty").touch()
+    words = ("mount", place.spec, str(place.path), "--log-format", "json")
+    [line] = [json.loads(line) for line in place.run(*words, code=4).stderr.splitlines()]
+    assert (line["event"], line["error"], line["exit_code"]) == ("ended by a failure", "MountError", 4)
+    assert (line["path"], line["level"]) == (str(place.path), "error")
+    assert line["reason"] == "the mount point is not empty"
+
+
 def test_every_line_of_a_mount_in_json_is_json_and_names_the_remote(tmp_path: Path) -> None:
     place = Mounted(tmp_path / "place", "--log-format", "json", "--log-level", "debug")
     try:

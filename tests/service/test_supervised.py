@@ -112,7 +112,8 @@ def test_after_a_crash_the_next_start_repairs_the_mount_point(
     managed.umount()
 
 
-def test_sigterm_while_the_remote_does_not_answer(managed: ManagedMount) -> None:
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_while_the_remote_does_not_answer(managed: ManagedMount, how: int, code: int) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -126,8 +127,8 @@ def test_sigterm_while_the_remote_does_not_answer(managed: ManagedMount) -> None
         try:
             asked, _ = silent.accept()
             with asked:
-                process.send_signal(signal.SIGTERM)
-                assert process.wait(60) == 0, managed.log.read_text()
+                process.send_signal(how)
+                assert process.wait(60) == code, managed.log.read_text()
         finally:
             process.kill()
             process.wait(60)
