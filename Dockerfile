@@ -20,6 +20,7 @@ WORKDIR /src
 COPY requirements.lock pyproject.toml README.md LICENSE ./
 RUN python3 -m venv /opt/mountsync \
  && /opt/mountsync/bin/pip install ${PIP_OPTIONS} -c requirements.lock setuptools ${BUILD_TOOLS}
+COPY share share
 COPY mountsync mountsync
 # Every version is the one of the lock file. Nothing that only builds stays, and of the descriptions of
 # several hundred services those of S3 and of what gives credentials for it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -60,6 +61,13 @@ def test_what_is_copied_exists_and_is_not_ignored() -> None:
             for name in rest.split()[:-1]:
                 assert (ROOT / name).exists(), name
                 assert any(fnmatch(name, pattern) for pattern in kept), name
+
+
+def test_what_the_package_installs_is_copied() -> None:
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    wanted = {name.split("/")[0] for names in setuptools.get("data-files", {}).values() for name in names}
+    copied = {name for word, rest in instructions() if word == "COPY" for name in rest.split()[:-1]}
+    assert wanted - copied == set()
 
 
 def test_the_compose_file_asks_for_what_there_is() -> None:
