@@ -18,6 +18,7 @@ from trio.testing import MockClock
 from mountsync.errors import MountsyncError, NotFound
 from mountsync.model.entry import Kind
 from mountsync.paths import RelPath, is_within
+from mountsync.storage.api import ABSENT
 from mountsync.storage.sources import BytesSource
 from tests.parts.bodies import get
 from tests.parts.failing import Crashed
@@ -41,6 +42,14 @@ class PairHistory:
 
     def side(self, name: str) -> Any:
         return (self.pair.a if name == "a" else self.pair.b)._below
+
+    async def seen(self, storage: Any, path: str) -> Any:
+        """What somebody who looks at a path expects there: nobody gives up what he has not seen.
+
+        It is asked before the content: a run may bring another one at any moment.
+        """
+        entry = await storage.stat(RelPath(path))
+        return ABSENT if entry is None else entry.token
 
     async def content(self, storage: Any, path: str) -> set[bytes]:
         """Everything at and below a path."""
@@ -70,14 +79,15 @@ class PairHistory:
     async def on_write(self, storage: Any, path: str) -> None:
         number = next(self.numbers)
         data = b"content %d" % number + b"." * (number % 3)
-        before = await self.content(storage, path)
-        await storage.write(RelPath(path), BytesSource(data), mtime_ns=OLD_NS + number * 10**9)
+        seen, before = await self.seen(storage, path), await self.content(storage, path)
+        when = OLD_NS + number * 10**9
+        await storage.write(RelPath(path), BytesSource(data), mtime_ns=when, expect=seen)
         self.written.add(data)
         self.given_up |= before
 
     async def on_delete(self, storage: Any, path: str) -> None:
-        before = await self.content(storage, path)
-        await storage.delete(RelPath(path))
+        seen, before = await self.seen(storage, path), await self.content(storage, path)
+        await storage.delete(RelPath(path), expect=None if seen is ABSENT else seen)
         self.given_up |= before
 
     async def on_mkdir(self, storage: Any, path: str) -> None:
@@ -87,25 +97,29 @@ class PairHistory:
         entry = await storage.stat(RelPath(path))
         if entry is None or entry.kind is not Kind.DIRECTORY:
             raise NotFound("no directory", path=path)
-        self.given_up |= await self.content(storage, path)
         found = []
         async with storage.list(RelPath(path), recursive=True) as batches:
             async for batch in batches:
                 found += batch
         for at, item in sorted(found, reverse=True):
-            await (storage.remove_directory(at) if item.kind is Kind.DIRECTORY else storage.delete(at))
+            if item.kind is Kind.DIRECTORY:
+                await storage.remove_directory(at)
+                continue
+            before = await self.content(storage, at)
+            await storage.delete(at, expect=item.token)
+            self.given_up |= before
         await storage.remove_directory(RelPath(path))
 
     async def on_symlink(self, storage: Any, path: str) -> None:
-        before = await self.content(storage, path)
-        await storage.make_symlink(RelPath(path), f"target-{next(self.numbers)}")
+        seen, before = await self.seen(storage, path), await self.content(storage, path)
+        await storage.make_symlink(RelPath(path), f"target-{next(self.numbers)}", expect=seen)
         self.given_up |= before
 
     async def on_move(self, storage: Any, path: str, other: str) -> None:
         if is_within(RelPath(other), RelPath(path)):
             raise NotFound("into itself", path=path)
-        before = await self.content(storage, other)
-        await storage.move(RelPath(path), RelPath(other), replace=None)
+        seen, before = await self.seen(storage, other), await self.content(storage, other)
+        await storage.move(RelPath(path), RelPath(other), replace=seen)
         self.given_up |= before
 
     # Runs

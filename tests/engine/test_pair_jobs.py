@@ -201,7 +201,7 @@ async def test_pause_and_flush(home, quick_clock):
         assert await tree_of(bench.b) == {"x": b"1"}
 
 
-async def test_one_way_keeps_one_way(home, quick_clock):
+async def test_w11_one_way_keeps_one_way(home, quick_clock):
     bench = Bench(home, memory("a"), memory("b"), direction=Direction.MIRROR)
     await old(bench.a, "x", b"1")
     async with bench.running():

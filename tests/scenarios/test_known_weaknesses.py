@@ -28,6 +28,7 @@ from mountsync.storage.memory import MemoryStorage
 from tests.parts.failing import failing
 from tests.parts.pairs import Pair, kept, local_pair, memory_pair, old, tree_of
 from tests.parts.shell import Shell
+from tests.parts.sides import KeptPair, new_side
 
 
 @pytest.fixture
@@ -155,6 +156,18 @@ async def test_w9_a_folder_that_moves_out_stops_nothing(tmp_path):
     (tmp_path / "out/x").write_text("changed outside")
     assert (await pair.sync()).exit_code == 0
     assert await pair.agreed() == {"y": b"2"}
+
+
+async def test_w9_a_folder_that_moves_out_does_not_end_the_watch(tmp_path):
+    pair = KeptPair(tmp_path / "state", *(new_side("local", tmp_path, name) for name in "ab"))
+    await pair.a.put("d/x", b"1")
+    async with pair.running():
+        (tmp_path / "a/d").rename(tmp_path / "out")
+        (tmp_path / "out/x").write_text("changed outside")
+        await pair.until_both({})
+        await pair.a.put("y", b"2")
+        await pair.until_both({"y": b"2"})
+        assert (await pair.status()).reason is None
 
 
 async def test_w11_one_way_is_one_way(pair):

@@ -16,6 +16,7 @@ from mountsync.model.plan import ConflictPolicy
 from mountsync.model.side import Side
 from mountsync.paths import RelPath
 from mountsync.reconcile import Comparison, DeleteLimit, Evidence
+from mountsync.storage import api
 from mountsync.storage.memory import MemoryStorage
 from tests.parts.bodies import get
 from tests.parts.failing import failing
@@ -84,7 +85,7 @@ async def test_renames_by_each_evidence_end_alike(pair, evidence):
 
 
 @pytest.mark.parametrize("policy", list(ConflictPolicy))
-async def test_each_policy_on_a_conflict(pair, policy):
+async def test_resolve_by_each_policy(pair, policy):
     await fill(pair, "x.txt")
     await old(pair.a, "x.txt", b"newer", age=9)
     await old(pair.b, "x.txt", b"longer and older", age=5)
@@ -141,7 +142,7 @@ async def test_three_places_in_pairs_converge(tmp_path):
     assert all([not (await each.sync()).done for each in pairs])
 
 
-async def test_empty_directories_travel_and_go(pair):
+async def test_createemptysrcdirs_and_rmdirs(pair):
     await pair.a._below.make_directory(RelPath("empty/deep"))
     await fill(pair, "d/x", "keep")
     assert set(await pair.agreed()) == {"empty", "empty/deep", "d", "d/x", "keep"}
@@ -166,7 +167,7 @@ async def test_all_changed(pair):
 
 
 @pytest.mark.parametrize("compare", list(Comparison))
-async def test_changes(pair, compare):
+async def test_changes_and_compare_all(pair, compare):
     names = [f"file{number}" for number in range(1, 12)]
     await fill(pair, *names, compare=compare)
     await old(pair.b, "file10", b"only on b", age=1)
@@ -233,7 +234,7 @@ async def test_equal_changes_are_left_alone(pair):
     assert (report.done, report.exit_code) == ([], 0)
 
 
-async def test_extended_names(pair):
+async def test_ext_paths_and_extended_filenames(pair):
     names = [
         "測試_Русский_ _ _ě_áñ👸.txt",
         "dir with space/ü",
@@ -262,7 +263,7 @@ async def test_normalization_makes_no_duplicates(tmp_path):
     assert not (await pair.sync()).done
 
 
-async def test_max_delete(pair):
+async def test_max_delete_path1(pair):
     await fill(pair, *(f"f{number}" for number in range(1, 10)))
     for number in range(1, 6):
         await pair.a._below.delete(RelPath(f"f{number}"))
@@ -284,7 +285,7 @@ async def test_resync_is_a_union(pair):
     assert {b"a's", b"old y"} <= set(found.values())
 
 
-async def test_filters_file_that_changes_needs_no_new_start(pair):
+async def test_filters_and_filtersfile_checks(pair):
     await fill(pair, "x.a", "x.b")
     assert (await pair.sync(patterns=("*.a",))).exit_code == 0
     await old(pair.a, "y.a", b"hidden")
@@ -306,3 +307,95 @@ async def test_backupdir(pair):
     assert await kept(pair.a) == {"d/y": b"old d/y"}
     assert not (await pair.sync()).done
     assert await get(pair.a._below, "z") == b"old z"
+
+
+async def test_basic(pair):
+    await fill(pair, "file1", "file2")
+    await old(pair.a, "file1", b"newer on a", age=1)
+    await old(pair.b, "file2", b"newer on b", age=1)
+    assert (await pair.sync()).exit_code == 0
+    assert await pair.agreed() == {"file1": b"newer on a", "file2": b"newer on b"}
+
+
+def without_times(name):
+    class Timeless(MemoryStorage):
+        @property
+        def info(self):
+            return replace(super().info, mtime_precision_ns=None)
+
+    return failing(Timeless(name), without=(api.SupportsSetMtime,))
+
+
+@pytest.mark.parametrize("compare", [Comparison.HASH, Comparison.SIZE])
+async def test_nomodtime(tmp_path, compare):
+    pair = Pair(tmp_path, failing(MemoryStorage("a")), without_times("b"), compare=compare)
+    await fill(pair, "x", "y", "z")
+    await old(pair.a, "x", b"edited on a", age=1)
+    await old(pair.b, "y", b"edited on b, too", age=2)
+    await pair.a._below.delete(RelPath("z"))
+    assert (await pair.sync()).exit_code == 0
+    assert await pair.agreed() == {"x": b"edited on a", "y": b"edited on b, too"}
+    assert not (await pair.sync()).done
+
+
+async def test_rclone_args_and_ignorelistingchecksum(pair):
+    """By what two files that were never in sync are compared; what is known to differ always counts."""
+    for name, b, age in (("size", b"four", 7), ("time", b"four", 0), ("equal", b"here", 0)):
+        await old(pair.a, name, b"here")
+        await old(pair.b, name, b, age=age)
+    differing = []
+    for compare in (Comparison.SIZE, Comparison.MTIME, Comparison.HASH):
+        report = await pair.sync(compare=compare, conflict=ConflictPolicy.MANUAL, dry_run=True)
+        differing.append([conflict.path for conflict in report.conflicts])
+    assert differing == [[], ["size"], ["size", "time"]]
+
+
+async def test_dry_run(pair):
+    await fill(pair, "kept", "edited", "deleted", "renamed")
+    await old(pair.a, "edited", b"new", age=1)
+    await pair.b._below.delete(RelPath("deleted"))
+    await move(pair.a, "renamed", "moved")
+    before = [await tree_of(side, ours=True) for side in (pair.a, pair.b)]
+    planned = await pair.sync(dry_run=True)
+    assert [await tree_of(side, ours=True) for side in (pair.a, pair.b)] == before
+    done = await pair.sync()
+    assert {side: done.counts(side) for side in Side} == {side: planned.counts(side) for side in Side}
+    assert await pair.agreed() == {"kept": b"old kept", "edited": b"new", "moved": b"old renamed"}
+
+
+async def test_max_delete_path2_force(pair):
+    await fill(pair, *(f"f{number}" for number in range(1, 10)))
+    for number in range(1, 6):
+        await pair.b._below.delete(RelPath(f"f{number}"))
+    limit = DeleteLimit(None, 50)
+    assert (await pair.sync(max_delete=limit)).exit_code == 5
+    assert len(await tree_of(pair.a)) == 9
+    assert (await pair.sync(max_delete=limit, confirmed=True)).exit_code == 0
+    assert len(await pair.agreed()) == 4
+
+
+@pytest.mark.parametrize("policy", [ConflictPolicy.A, ConflictPolicy.NEWER, ConflictPolicy.KEEP_BOTH])
+async def test_resync_modes(pair, policy):
+    """A start from scratch settles what differs as any run does, and what loses is kept."""
+    await old(pair.a, "x", b"from a", age=1)
+    await old(pair.b, "x", b"from b!", age=9)
+    await old(pair.a, "only a", b"1")
+    await old(pair.b, "only b", b"2")
+    await pair.sync(from_scratch=True, conflict=policy)
+    found = await pair.agreed()
+    assert (found["only a"], found["only b"]) == (b"1", b"2")
+    lost = {**await kept(pair.a), **await kept(pair.b)}
+    assert {b"from a", b"from b!"} <= {*found.values(), *lost.values()}
+    if policy is not ConflictPolicy.KEEP_BOTH:
+        assert found["x"] == (b"from a" if policy is ConflictPolicy.A else b"from b!")
+
+
+@pytest.mark.parametrize("emptied", ["a", "b"])
+async def test_resync_a_normal_run_on_an_emptied_side_halts(pair, emptied):
+    await fill(pair, "x", "y")
+    side = pair.a if emptied == "a" else pair.b
+    for name in ("x", "y"):
+        await side._below.delete(RelPath(name))
+    assert (await pair.sync()).exit_code == 5
+    assert (await pair.sync(from_scratch=True)).exit_code == 0
+    assert await pair.agreed() == {"x": b"old x", "y": b"old y"}

@@ -204,11 +204,20 @@ class Planner:
         sight.changed[path] = entry.with_digest(digest)
 
     def _without_kept(self, plan: Plan, sights: Mapping[Side, Sight]) -> Plan:
-        """Directories in which something invisible lies stay, and nobody is told of a failure."""
+        """Directories in which something invisible lies stay, and nobody is told of a failure.
+
+        Their rows stay as well: once the rest is gone the directory still is to be deleted, and not new.
+        """
         if not any(sight.keeps for sight in sights.values()):
             return plan
-        to_a = tuple(_goable(plan.to_a, sights[Side.A].keeps))
-        return replace(plan, to_a=to_a, to_b=tuple(_goable(plan.to_b, sights[Side.B].keeps)))
+        stays = {side: _staying(plan.of(side), sights[side].keeps) for side in Side}
+        kept = stays[Side.A] | stays[Side.B]
+        return replace(
+            plan,
+            to_a=_without(plan.to_a, stays[Side.A]),
+            to_b=_without(plan.to_b, stays[Side.B]),
+            to_base={path: row for path, row in plan.to_base.items() if row is not None or path not in kept},
+        )
 
 
 async def aside(work: Callable[[], T], size: int) -> T:
@@ -216,13 +225,22 @@ async def aside(work: Callable[[], T], size: int) -> T:
     return work() if size < _AT_ONCE else await trio.to_thread.run_sync(work)
 
 
-def _goable(actions: Sequence[Action], keeps: set[RelPath]) -> Iterator[Action]:
-    """Without deletes of those directories, but for one whose name is needed: that fails and is told."""
-    made = {path_of(action) for action in actions if not isinstance(action, Delete)}
-    for action in actions:
-        about_folder = isinstance(action, Delete) and action.expect.kind is Kind.DIRECTORY
-        if not (about_folder and path_of(action) in keeps and path_of(action) not in made):
-            yield action
+def _staying(actions: Sequence[Action], keeps: set[RelPath]) -> set[RelPath]:
+    """Which of these directories would go, but for one whose name is needed: that fails and is told."""
+    deleted = {
+        action.path
+        for action in actions
+        if isinstance(action, Delete) and action.expect.kind is Kind.DIRECTORY and action.path in keeps
+    }
+    if not deleted:
+        return deleted
+    return deleted - {path_of(action) for action in actions if not isinstance(action, Delete)}
+
+
+def _without(actions: tuple[Action, ...], deleted: set[RelPath]) -> tuple[Action, ...]:
+    if not deleted:
+        return actions
+    return tuple(action for action in actions if not (isinstance(action, Delete) and action.path in deleted))
 
 
 def problem_of(error: MountsyncError) -> Problem:
