@@ -28,14 +28,15 @@ CREDENTIALS: Final = "s3-credentials"
 @click.option("--force", is_flag=True, help="Replace remotes that exist under the same names.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def import_rclone(*, file: Path | None, force: bool, as_json: bool) -> int:
-    """Take over rclone's remotes of the types local, alias, chunker, modal and s3.
+    """Take over remotes of rclone: local, alias, chunker, modal and s3 as our types, others through rclone.
 
-    FILE is rclone's configuration, by default $RCLONE_CONFIG, then ~/.config/rclone/rclone.conf. Other types
-    are listed and skipped. Keys of S3 go to the file s3-credentials beside our configuration, mode 0600.
+    FILE is rclone's configuration, by default $RCLONE_CONFIG, then ~/.config/rclone/rclone.conf. Keys of S3
+    go to the file s3-credentials beside our configuration, mode 0600; those of other types stay in rclone's.
     Exit code 3 when some remotes were skipped.
     """
     source = file or rclone_config_path(os.environ)
-    found = [translated(name, section) for name, section in _sections(source).items()]
+    own = None if source == rclone_config_path({}) else os.path.abspath(source)
+    found = [translated(name, section, file=own) for name, section in _sections(source).items()]
     existing = set() if force else set(load_config(config_path()).remotes)
     chosen = [_checked(each, existing) for each in found]
     taken = [each for each in chosen if isinstance(each, Translated)]
@@ -128,6 +129,8 @@ def _imported(each: Translated, known: set[str]) -> ImportedRemote:
         note = f"it lies over {each.needs!r}, which is not configured here"
     elif each.values["type"] == "s3" and not each.credentials and not each.values.get("profile"):
         note = "its credentials come from where the tools of AWS take them"
+    elif each.values["type"] == "rclone":
+        note = "it is reached through rclone, which must be installed"
     elif each.values["type"] == "modal":
         note = "its credentials come from MODAL_TOKEN_ID and MODAL_TOKEN_SECRET, or from ~/.modal.toml"
     return ImportedRemote(name=each.name, type=each.values["type"], left_out=list(each.left_out), note=note)

@@ -72,15 +72,20 @@ def _plain(value: str) -> str:
     return value[1:-1] if len(value) >= 2 and value[0] == value[-1] == "`" else value
 
 
-def translated(name: str, section: Section) -> Translated | Skipped:
-    """One of rclone's remotes as one of ours."""
+def translated(name: str, section: Section, *, file: str | None = None) -> Translated | Skipped:
+    """One of rclone's remotes as one of ours; of another type, as one that goes through rclone itself.
+
+    `file` is rclone's configuration where rclone would not find it by itself.
+    """
     kind = section.get("type", "")
     make = _TYPES.get(kind)
     if not is_remote_name(name):
         return Skipped(name, kind, "a remote cannot have this name here")
+    if not kind:
+        return Skipped(name, kind, "it has no type")
     if make is None:
-        through = f"this type is not read from here; `:rclone:{name}:` reaches it through rclone itself"
-        return Skipped(name, kind, through if kind else "it has no type")
+        values = {"type": "rclone", "remote": f"{name}:"}
+        return Translated(name, values if file is None else values | {"config": file})
     try:
         return make(name, section)
     except UsageError as error:

@@ -44,7 +44,8 @@ def theirs(shell: Shell, tmp_path: Path) -> Path:
         ("short", "alias", "remote=parts:deep"),
         ("photos", "alias", f"remote={disk}/photos"),
         ("cloud", "drive", "config_is_local=false", "token={}"),
-        ("over", "chunker", "remote=cloud:x"),
+        ("over", "chunker", "remote=nowhere:x"),
+        ("hidden", "crypt", f"remote={disk}/hidden", "password=correct horse", "--obscure"),
     ):
         rclone(config, "config", "create", *words, "--non-interactive")
     return config
@@ -55,17 +56,28 @@ def test_what_rclone_wrote_is_read(shell: Shell, theirs: Path, tmp_path: Path) -
     rclone(theirs, "rcat", "photos:2026/a", body=b"picture")
     rclone(theirs, "rcat", f"disk:{tmp_path}/disk/plain", body=b"plain")
     outcome = shell.here("config", "import-rclone", str(theirs))
-    assert outcome.code == 3
-    assert (
-        "skipped cloud (drive): this type is not read from here; `:rclone:cloud:` reaches it" in outcome.out
-    )
-    assert "over: chunker\n  it lies over 'cloud', which is not configured here\n" in outcome.out
-    assert outcome.out.endswith("5 remotes imported, 1 skipped\n")
+    assert outcome.code == 0
+    assert "cloud: rclone\n  it is reached through rclone, which must be installed\n" in outcome.out
+    assert "over: chunker\n  it lies over 'nowhere', which is not configured here\n" in outcome.out
+    assert outcome.out.endswith("7 remotes imported, 0 skipped\n")
     assert shell.here("cat", "short:large").out == "0123456789" * 7
     assert shell.here("cat", "parts:deep/large").out == "0123456789" * 7
     assert shell.here("lsf", "photos:2026").out == "a\n"
     assert shell.here("cat", f"disk:{tmp_path}/disk/plain").out == "plain"
     assert len(list((tmp_path / "disk/parts/deep").iterdir())) == 8
+
+
+def test_other_types_go_through_rclone(shell: Shell, theirs: Path, tmp_path: Path) -> None:
+    """With the password that is in rclone's configuration, and stays there."""
+    shell.here("config", "import-rclone", str(theirs))
+    rclone(theirs, "rcat", "hidden:deep/letter", body=b"for your eyes only")
+    assert shell.here("cat", "hidden:deep/letter").out == "for your eyes only"
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain/answer").write_text("understood")
+    assert shell.here("copy", str(tmp_path / "plain"), "hidden:deep").code == 0
+    assert rclone(theirs, "cat", "hidden:deep/answer") == b"understood"
+    assert not (tmp_path / "disk/hidden/deep").exists()
+    assert "horse" not in shell.config.read_text()
 
 
 def test_what_we_write_rclone_reads(shell: Shell, theirs: Path, tmp_path: Path) -> None:
@@ -113,7 +125,7 @@ def test_existing_names_stay_unless_forced(shell: Shell, theirs: Path) -> None:
     outcome = shell.here("config", "import-rclone", str(theirs))
     assert "skipped photos (alias): a remote of this name exists; --force replaces it\n" in outcome.out
     assert "/mine" in shell.here("config", "show", "photos").out
-    assert shell.here("config", "import-rclone", str(theirs), "--force").code == 3
+    assert shell.here("config", "import-rclone", str(theirs), "--force").code == 0
     assert 'type = "alias"' in shell.here("config", "show", "photos").out
 
 
@@ -181,7 +193,9 @@ def test_translations() -> None:
         },
     )
     assert s3 == Translated("s", {"type": "s3", "path_style": "false", "endpoint": "https://s3.example.org"})
-    assert isinstance(translated("c", {"type": "crypt", "remote": "s:", "password": "x"}), Skipped)
+    crypt = translated("c", {"type": "crypt", "remote": "s:", "password": "x"}, file="/etc/rclone.conf")
+    assert crypt == Translated("c", {"type": "rclone", "remote": "c:", "config": "/etc/rclone.conf"})
+    assert isinstance(translated("c", {"remote": "s:"}), Skipped)
     assert "secret" not in repr(
         translated("s", {"type": "s3", "access_key_id": "k", "secret_access_key": "secret"})
     )
