@@ -257,13 +257,17 @@ class Merge:
         return self._resolve(spot, a, b)
 
     def _changed(self, spot: Spot, side: Side, entry: Entry) -> bool | None:
-        """Whether `side` differs from base; None when a digest that can be had cheaply is missing."""
+        """Whether `side` differs from base; None when a digest is missing that is worth its price.
+
+        Where a digest is a transfer, another token is taken for another content. But where no token was
+        agreed, because the file was in doubt, nothing speaks for a change yet.
+        """
         if spot.base is None:
             return True
         verdict = self._comparator.since(spot.base, entry, side)
         if verdict is not Verdict.UNKNOWN:
             return verdict is Verdict.DIFFERENT
-        if not self._settings.rules(side).cheap_digests:
+        if not self._settings.rules(side).cheap_digests and spot.base.token(side) is not None:
             return True
         self._want(side, spot.path)
         return None

@@ -166,6 +166,19 @@ def test_an_expensive_side_is_only_hashed_for_a_conflict() -> None:
     assert want({P: file(3, "e", token="na")}, edited, base, EXPENSIVE) == {(Side.B, P)}
 
 
+@pytest.mark.parametrize("on_a", [{P: file(7, "e", token="na")}, {}, {P: file(3, "d", token="ta")}])
+def test_a_file_in_doubt_is_hashed_at_any_price(on_a: dict[RelPath, Entry]) -> None:
+    """No token was agreed, because it might have changed in the same moment: that is no change yet."""
+    base = {P: Agreed(file(3, "d"), Token("ta"), None)}
+    assert want(on_a, {P: file(3, token="tb")}, base, EXPENSIVE) == {(Side.B, P)}
+    same, edited = {P: file(3, "d", token="tb")}, {P: file(3, "x", token="tb")}
+    plan = reconcile(Scan(on_a), Scan(same), base, settings=EXPENSIVE)
+    assert not plan.to_a and not plan.conflicts
+    assert [type(x) for x in plan.to_b] == ([Delete] if not on_a else [Put] if on_a[P].size == 7 else [])
+    plan = reconcile(Scan(on_a), Scan(edited), base, settings=EXPENSIVE)
+    assert not any(isinstance(x, Delete) for x in plan.to_b)
+
+
 def test_a_new_file_of_a_vanished_size_is_hashed_to_find_a_move() -> None:
     base = {P: Agreed(file(3, "d"), Token("ta"), Token("tb"))}
     a, b = {Q: file(3, token="ta")}, {P: file(3, token="tb")}
