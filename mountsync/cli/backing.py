@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import click
@@ -10,7 +11,9 @@ import trio
 from mountsync.cli.forms import KeptObject, KeptObjects
 from mountsync.cli.output import counted, emit_json, shown
 from mountsync.cli.remotes import BackendOptions, RemoteCommand, opened
-from mountsync.engine.pair.backups import Kept, kept_in, restore
+from mountsync.cli.running import Duration
+from mountsync.engine.pair.backups import Kept, expired, kept_in, remove_runs, restore
+from mountsync.engine.pair.options import DEFAULT_KEEP_RUNS, BackupRules
 from mountsync.errors import NotFound, UsageError
 from mountsync.formats.sizes import human_size
 from mountsync.paths import RelPath, is_within, rel_path
@@ -18,7 +21,7 @@ from mountsync.paths import RelPath, is_within, rel_path
 
 @click.group()
 def backups() -> None:
-    """List and restore what `bisync`, `copy` and `sync` replaced or deleted.
+    """List, restore and remove what `bisync`, `copy` and `sync` replaced or deleted.
 
     It lies on the side that it was on, in .mountsync/backups/JOB/TIME/PATH; times are UTC.
     """
@@ -43,6 +46,7 @@ def list_(*, remote: str, path: str | None, as_json: bool, backend_options: Back
 @click.option(
     "--all", "everything", is_flag=True, help="Everything that the run of --time replaced or deleted."
 )
+@click.option("--dry-run", "-n", is_flag=True, help="Only say what would come back.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def restore_(
     *,
@@ -50,6 +54,7 @@ def restore_(
     path: str | None,
     stamp: str | None,
     everything: bool,
+    dry_run: bool,
     as_json: bool,
     backend_options: BackendOptions,
 ) -> None:
@@ -67,12 +72,62 @@ def restore_(
             raise NotFound(
                 "no kept version is there", path=path or stamp, hint="see `mountsync backups list`"
             )
+        if dry_run:
+            return found
         async with opened(remote, backend_options) as storage:
-            for kept in found:
+            for number, kept in enumerate(found, 1):
                 await restore(storage, kept, now_ns=time.time_ns(), job=kept.job)
+                _count(number, len(found))
         return found
 
     _tell(remote, trio.run(run), as_json=as_json)
+
+
+@backups.command(cls=RemoteCommand)
+@click.argument("remote")
+@click.option("--job", help="Only of this job, as `backups list --json` names it.")
+@click.option(
+    "--keep-backups", type=Duration(), default="30d", show_default=True, help="How long backups are kept."
+)
+@click.option(
+    "--keep-runs",
+    type=click.IntRange(min=0),
+    default=DEFAULT_KEEP_RUNS,
+    show_default=True,
+    help="Of how many runs, the newest, they are kept.",
+)
+@click.option("--dry-run", "-n", is_flag=True, help="Only say what would go.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def prune(
+    *,
+    remote: str,
+    job: str | None,
+    keep_backups: float,
+    keep_runs: int,
+    dry_run: bool,
+    as_json: bool,
+    backend_options: BackendOptions,
+) -> None:
+    """Remove the versions of runs that are too old or too many, and list what went.
+
+    Every sync does it for its own job; this is for jobs that run no more, and for making room.
+    """
+    rules = BackupRules(keep_backups / 86_400, keep_runs)
+
+    async def run() -> list[Kept]:
+        async with opened(remote, backend_options) as storage:
+            gone = expired(await kept_in(storage, job=job), rules, now_ns=time.time_ns())
+            if not dry_run:
+                await remove_runs(storage, gone)
+            return gone
+
+    _tell(remote, trio.run(run), as_json=as_json)
+
+
+def _count(done: int, total: int) -> None:
+    """A line on a terminal that is written over until all is done."""
+    if sys.stderr.isatty():
+        click.echo(f"\r{done:,} of {total:,} restored", err=True, nl=done == total)
 
 
 def _newest(found: list[Kept]) -> list[Kept]:

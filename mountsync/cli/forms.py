@@ -257,11 +257,21 @@ class KeptObject(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeptObjects(msgspec.Struct, frozen=True, kw_only=True):
-    """`backups list` and `backups restore`."""
+    """`backups list`, and what `backups restore` brought back and `backups prune` removed."""
 
     version: int = 1
     remote: str
     backups: list[KeptObject]
+
+
+class Stopped(msgspec.Struct, frozen=True, kw_only=True):
+    """`stop`."""
+
+    version: int = 1
+    stopped: list[str]
+    """Jobs that run no more."""
+    daemon: bool
+    """The daemon was ended; its jobs come back with it."""
 
 
 class Leftover(msgspec.Struct, frozen=True, kw_only=True):
@@ -310,6 +320,10 @@ FORMS: Final[dict[str, Any]] = {
     "check": Compared,
     "backups list": KeptObjects,
     "backups restore": KeptObjects,
+    "backups prune": KeptObjects,
+    "start": Status,
+    "start --dry-run": Synced,
+    "stop": Stopped,
     "version": Versions,
 }
 """The form of the output of each command with `--json`."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 import click
 import trio
 
+from mountsync.cli.forms import Stopped
 from mountsync.cli.output import status_lines
 from mountsync.cli.remotes import absolute_spec, configuration, known_remotes
 from mountsync.cli.running import ANSWER_S
@@ -27,6 +28,8 @@ from mountsync.settings import Endpoint, parse_endpoint, state_root
 from mountsync.storage.api import Storage
 
 _START_S: Final = 20.0
+_PATIENT: Final = frozenset({"flush", "resolve", "start", "stop", "stop-all"})
+"""Commands that wait for work under way."""
 
 
 def load_job(name: str) -> JobSettings:
@@ -95,29 +98,44 @@ def daemon(*, log_level: str, log_format: str, metrics: Endpoint | None) -> None
 
 @click.command()
 @click.argument("job")
+@click.option("--dry-run", "-n", is_flag=True, help="Only say what it would do first; start nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def start(*, job: str, as_json: bool) -> None:
+def start(*, job: str, dry_run: bool, as_json: bool) -> int:
     """Keep the pair of `[job.JOB]` in sync from now on, also after a restart of the daemon.
 
     A job that runs already is started again with what the configuration says now.
     """
-    load_job(job)
+    settings = load_job(job)
+    if dry_run:
+        from mountsync.cli.syncing import plan_first_run  # noqa: PLC0415 - heavy
+
+        return plan_first_run(settings, as_json=as_json)
     _be_there()
     _tell(ask_daemon("start", job=job), as_json=as_json)
+    return 0
 
 
 @click.command()
 @click.argument("job", required=False)
 @click.option("--all", "everything", is_flag=True, help="Stop every job.")
 @click.option("--daemon", "whole", is_flag=True, help="End the daemon; its jobs come back with it.")
-def stop(*, job: str | None, everything: bool, whole: bool) -> None:
-    """Stop keeping a pair in sync. Nothing is lost; `mountsync start JOB` goes on."""
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def stop(*, job: str | None, everything: bool, whole: bool, as_json: bool) -> None:
+    """Stop keeping a pair in sync. Nothing is lost; `mountsync start JOB` goes on.
+
+    Returns when what was under way has ended. Nothing on either side changes, so there is no --dry-run.
+    """
     if sum((job is not None, everything, whole)) != 1:
         raise click.UsageError("say what to stop: JOB, --all or --daemon")
+    stopped = [job] if job is not None else [each.name for each in jobs_now()]
     if job is not None:
         ask_daemon("stop", job=job)
     else:
         ask_daemon("shutdown" if whole else "stop-all")
+    if as_json:
+        from mountsync.cli.output import emit_json  # noqa: PLC0415 - only here
+
+        emit_json(Stopped(stopped=stopped, daemon=whole))
 
 
 def _tell(found: Status, *, as_json: bool) -> None:
@@ -169,7 +187,7 @@ def ask_daemon(cmd: str, /, **args: Any) -> Any:
     """One command to the daemon. Raises MountError when none runs, Unreachable when it is silent."""
 
     async def run() -> Any:
-        with trio.move_on_after(float("inf") if cmd in {"flush", "resolve"} else ANSWER_S):
+        with trio.move_on_after(float("inf") if cmd in _PATIENT else ANSWER_S):
             async with open_client(daemon_socket(), JOB_COMMANDS) as client:
                 return await client.request(cmd, **args)
         raise Unreachable("the daemon does not answer", hint="is its process stopped? see its log")

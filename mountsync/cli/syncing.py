@@ -27,6 +27,7 @@ from mountsync.cli.remotes import (
 )
 from mountsync.cli.voice import say
 from mountsync.engine.pair.comparing import Differences, differences
+from mountsync.engine.pair.job import JobSettings
 from mountsync.engine.pair.opening import opened_state, pair_id
 from mountsync.engine.pair.options import PairOptions
 from mountsync.engine.pair.overlap import refuse_overlap
@@ -120,6 +121,26 @@ def _sync(a: str, b: str, flags: dict[str, Any], backend: BackendOptions, direct
     return report.exit_code
 
 
+def plan_first_run(job: JobSettings, *, as_json: bool) -> int:
+    """Says what a job would do if it ran now; the exit code of `bisync --dry-run`."""
+
+    async def run() -> Report:
+        async with (
+            _remotes({}, dry_run=True) as remotes,
+            _opened(remotes, job.a) as one,
+            _opened(remotes, job.b) as two,
+        ):
+            refuse_overlap(one.info, two.info)
+            return await _run(one, two, job.pair_id, job.options, as_json=as_json, dry_run=True)
+
+    report = trio.run(run)
+    if as_json:
+        emit_json(synced_form(report, job.a, job.b))
+    else:
+        click.echo("\n".join(summary(report, job.a, job.b, job.options)))
+    return report.exit_code
+
+
 def _with_comparison(options: PairOptions, a: Storage, b: Storage) -> PairOptions:
     """One way, size and time are enough where both sides keep times."""
     timed = None not in (a.info.mtime_precision_ns, b.info.mtime_precision_ns)
@@ -197,22 +218,36 @@ async def _make_folder(spec: str, flags: BackendOptions) -> None:
 @click.argument("a")
 @click.argument("b")
 @click.option("--download", is_flag=True, help="Read contents, also where that means a transfer.")
+@click.option(
+    "--filter", multiple=True, metavar="PATTERN", help="Leave out what this gitignore pattern matches."
+)
 @click.option("--filter-from", metavar="FILE", help="Leave out what the gitignore patterns in FILE match.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check(
-    *, a: str, b: str, download: bool, filter_from: str | None, as_json: bool, backend_options: BackendOptions
+    *,
+    a: str,
+    b: str,
+    download: bool,
+    filter: tuple[str, ...],  # noqa: A002 - the name of the flag, as everywhere
+    filter_from: str | None,
+    as_json: bool,
+    backend_options: BackendOptions,
 ) -> int:
     """Say in what A and B differ; nothing is changed.
 
     Contents are compared where both sides can tell them without a transfer, or with --download; else
     sizes and times. Exit code: 0 equal, 1 differences, 3 some paths could not be compared.
     """
-    patterns = patterns_in(Path(filter_from).expanduser()) if filter_from else ()
+    patterns = (patterns_in(Path(filter_from).expanduser()) if filter_from else ()) + filter
+    progress = Progress()
 
     async def run() -> Differences:
         async with opened(a, backend_options) as one, opened(b, backend_options) as two:
             by_content = download or all(_tells_content(storage) for storage in (one, two))
-            return await differences(one, two, patterns=patterns, by_content=by_content)
+            async with showing(progress):
+                return await differences(
+                    one, two, patterns=patterns, by_content=by_content, progress=progress
+                )
 
     found = trio.run(run)
     if as_json:

@@ -13,10 +13,14 @@ def _words(text: str) -> list[str]:
     return text.split()
 
 
-SCENARIOS = _words("""all_changed backupdir basic changes compare_all nomodtime check_access
-check_access_filters check_filename check_sync concurrent createemptysrcdirs rmdirs dry_run equal ext_paths extended_filenames
-filters filtersfile_checks ignorelistingchecksum rclone_args max_delete_path1 max_delete_path2_force
-normalization resolve resync resync_modes volatile""")
+SCENARIOS = _words(
+    """
+    all_changed backupdir basic changes compare_all nomodtime check_access check_access_filters
+    check_filename check_sync concurrent createemptysrcdirs rmdirs dry_run equal ext_paths
+    extended_filenames filters filtersfile_checks ignorelistingchecksum rclone_args max_delete_path1
+    max_delete_path2_force normalization resolve resync resync_modes volatile
+    """
+)
 PINNED = _words("""sync_subdirs sync_large_file sync_move_dir sync_remove_file sync_remove_dir sync_move_file
 sync_simple_conflict sync_complex_conflict sync_lost_event_delete sync_delete_conflict sync_conflict_resolved
 sync_move_from_subdir sync_file_dir_conflict sync_file_dir_conf_res1 sync_file_dir_conf_res2

@@ -7,6 +7,7 @@ Layout: `.mountsync/backups/<job>/<stamp>/<path>`; a stamp is the UTC time at wh
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -171,14 +172,36 @@ async def prune(storage: Storage, job: str, rules: BackupRules, *, now_ns: int) 
 
     A run that cannot be removed is left for the next time.
     """
-    stamps = await _stamps(storage, folder_of(job))
-    doomed = set(stamps[: max(0, len(stamps) - rules.keep_runs)])
-    oldest = stamp_of(now_ns - int(rules.keep_days * 86_400e9))
-    doomed |= {stamp for stamp in stamps if stamp < oldest}
     gone = 0
-    for stamp in sorted(doomed):
+    for stamp in _doomed(await _stamps(storage, folder_of(job)), rules, now_ns):
         gone += await _remove(storage, join(folder_of(job), stamp))
     return gone
+
+
+def _doomed(stamps: list[str], rules: BackupRules, now_ns: int) -> list[str]:
+    """Which of these runs, oldest first, the rules do not keep."""
+    many = set(stamps[: max(0, len(stamps) - rules.keep_runs)])
+    oldest = stamp_of(now_ns - int(rules.keep_days * 86_400e9))
+    return sorted(many | {stamp for stamp in stamps if stamp < oldest})
+
+
+def expired(found: Iterable[Kept], rules: BackupRules, *, now_ns: int) -> list[Kept]:
+    """What of these the rules do not keep, job by job."""
+    by_job: dict[str, list[Kept]] = {}
+    for kept in found:
+        if _STAMP.fullmatch(kept.stamp):
+            by_job.setdefault(kept.job, []).append(kept)
+    gone: list[Kept] = []
+    for each in by_job.values():
+        doomed = set(_doomed(sorted({kept.stamp for kept in each}), rules, now_ns))
+        gone += [kept for kept in each if kept.stamp in doomed]
+    return gone
+
+
+async def remove_runs(storage: Storage, gone: Iterable[Kept]) -> None:
+    """Removes the runs to which these versions belong. One that cannot be removed whole stays in part."""
+    for job, stamp in sorted({(kept.job, kept.stamp) for kept in gone}):
+        await _remove(storage, join(folder_of(job), stamp))
 
 
 async def _stamps(storage: Storage, folder: RelPath) -> list[str]:

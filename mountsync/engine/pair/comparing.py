@@ -12,6 +12,7 @@ from mountsync.engine.pair.filters import Filter
 from mountsync.engine.pair.looking import Looker
 from mountsync.engine.pair.planning import problem_of
 from mountsync.engine.pair.replica import PairReplica
+from mountsync.engine.pair.run import Progress
 from mountsync.engine.pair.sight import Sight
 from mountsync.errors import MountsyncError, Unreachable
 from mountsync.model.entry import Digest, Entry, Kind, Problem, Token
@@ -53,12 +54,19 @@ class _Forgetful:
 
 
 async def differences(
-    a: Storage, b: Storage, *, patterns: tuple[str, ...] = (), by_content: bool
+    a: Storage,
+    b: Storage,
+    *,
+    patterns: tuple[str, ...] = (),
+    by_content: bool,
+    progress: Progress | None = None,
 ) -> Differences:
     """Compares everything. Raises Unreachable. Without `by_content` sizes and times decide."""
+    progress = progress or Progress()
     hidden = Filter(patterns)
     sides = {side: PairReplica(x, hidden, None) for side, x in ((Side.A, a), (Side.B, b))}
     sights = {side: Sight(side) for side in Side}
+    progress.phase, progress.sights = "listing", sights
     for side in Side:
         await Looker(sides[side], side, {}, hidden).whole(sights[side])
     steps = [replica.info.mtime_precision_ns or 0 for replica in sides.values()]
@@ -67,7 +75,9 @@ async def differences(
     found.problems.update(sights[Side.B].problems)
     comparator = Comparator(tolerance_ns=max(steps))
     hashers = {side: Hasher(sides[side], _Forgetful()) for side in Side}
-    await _Comparison(found, sights, comparator, hashers, by_content=by_content).run()
+    progress.phase = "comparing"
+    progress.to_do = len({*sights[Side.A].changed, *sights[Side.B].changed})
+    await _Comparison(found, sights, comparator, hashers, progress, by_content=by_content).run()
     return found
 
 
@@ -78,6 +88,7 @@ class _Comparison:
         sights: dict[Side, Sight],
         comparator: Comparator,
         hashers: dict[Side, Hasher],
+        progress: Progress,
         *,
         by_content: bool,
     ) -> None:
@@ -85,6 +96,7 @@ class _Comparison:
         self._a, self._b = sights[Side.A].changed, sights[Side.B].changed
         self._comparator = comparator
         self._hashers = hashers
+        self._progress = progress
         self._by_content = by_content
 
     async def run(self) -> None:
@@ -95,6 +107,7 @@ class _Comparison:
             for path in paths:
                 try:
                     await self._compare(path)
+                    self._progress.counted += 1
                 except Unreachable as error:
                     offline.append(error)
                     return

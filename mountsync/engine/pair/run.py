@@ -66,6 +66,8 @@ class Progress:
     phase: str = "starting"
     transfers: Transfers = field(default_factory=Transfers)
     to_do: int = 0
+    counted: int = 0
+    """What was done of it where nothing is recorded."""
     recorder: PairRecorder | None = None
     sights: Mapping[Side, Sight] = field(default_factory=dict)
     tell: Callable[[Done], None] = untold
@@ -73,8 +75,8 @@ class Progress:
 
     @property
     def done(self) -> int:
-        """Actions of the plan that are done."""
-        return 0 if self.recorder is None else len(self.recorder.done_actions)
+        """How much of `to_do` is done."""
+        return self.counted if self.recorder is None else len(self.recorder.done_actions)
 
     @property
     def seen(self) -> int:
