@@ -127,6 +127,33 @@ def test_gc_spares_an_upload_that_goes_on(shell: Shell, base: Path, place: str) 
     assert not any(name.startswith("other") for name in names(base))
 
 
+@pytest.mark.parametrize(("begun_in", "asked_in"), [("", "d/e"), ("d/e", ""), ("d", "d/e"), ("d/e", "d")])
+def test_gc_spares_uploads_of_folders_above_and_below(
+    shell: Shell, base: Path, begun_in: str, asked_in: str
+) -> None:
+    """The upload is of a mount of another folder of the same base, also one with other settings."""
+    (base / "d/e").mkdir(parents=True)
+    within = RelPath("d/e/later").removeprefix(f"{begun_in}/" if begun_in else "")
+
+    async def interrupted() -> None:
+        state = shell.home / "state/mountsync/mount-1234/storages/of-the-remote"
+        async with chunker_over(base / begun_in, state, hash_type="none", transactions="norename") as storage:
+            source = BreakingSource(body(950), 800, Unreachable("gone"))
+            with pytest.raises(Unreachable):
+                await storage.write(RelPath(within), source)
+
+    trio.run(interrupted)
+    lay(base / "d/e", "other", begun(60), meta=b"")
+    lay(base / "d/e", "later", begun(90), meta=b"")
+    before = names(base / "d/e")
+    done = shell.here("gc", "--yes", "--age", "0", spec(base / asked_in))
+    assert done.out.count("(unfinished") >= 20
+    left = names(base / "d/e")
+    assert len(left) >= 20
+    assert all(name.startswith("later") for name in left)
+    assert len(before - left) == 8, "what belongs to other transactions goes, of that file too"
+
+
 def test_gc_refuses_what_makes_no_sense(shell: Shell, base: Path, folder: Path) -> None:
     for args, reason in (
         (["--yes", "--dry-run", spec(base)], "exclude each other"),

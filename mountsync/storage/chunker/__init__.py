@@ -31,7 +31,7 @@ async def open_storage(options: Mapping[str, object], path: str, context: OpenCo
     try:
         settings = settings_of(options, base)
         identity = settings.identity(base.info.identity)
-        journal = await trio.to_thread.run_sync(Journal, context.state_dir, identity)
+        journal = await trio.to_thread.run_sync(Journal, context.state_dir, identity, base.info.identity)
     except BaseException:
         with trio.CancelScope(shield=True):
             await base.aclose()

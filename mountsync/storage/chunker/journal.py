@@ -15,7 +15,7 @@ import fcntl
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -27,6 +27,7 @@ from mountsync.paths import RelPath, from_bytes, to_bytes
 
 _RUN: Final = "run-"
 _LOCK: Final = "lock"
+_PLACE: Final = "place"
 
 
 class FinishedChunk(msgspec.Struct, frozen=True, array_like=True):
@@ -90,8 +91,12 @@ class Noted:
 class Journal:
     """The records of one overlay. Synchronous: call it from threads, not from two at once per record."""
 
-    def __init__(self, state_dir: Path, identity: str) -> None:
-        """Adopts what dead processes left. Raises StateError when the folder cannot be used."""
+    def __init__(self, state_dir: Path, identity: str, place: str = "") -> None:
+        """Adopts what dead processes left. Raises StateError when the folder cannot be used.
+
+        `place` names the base: its folders begin with it, so that others can tell that theirs lies in it.
+        """
+        self._place = place.rstrip("/")
         self._home = state_dir / f"chunker-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
         self._serial = 0
         try:
@@ -99,6 +104,8 @@ class Journal:
             state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             for folder in (self._home, self._known):
                 folder.mkdir(mode=0o700, exist_ok=True)
+            if place:
+                (self._home / _PLACE).write_text(self._place, "utf-8", "surrogateescape")
             self._run = self._home / f"{_RUN}{secrets.token_hex(6)}"
             self._run.mkdir(mode=0o700)
             self._lock = _lock(self._run)
@@ -135,17 +142,40 @@ class Journal:
         return [noted for file in sorted(self._run.iterdir()) if (noted := _load(file)) is not None]
 
     def elsewhere(self, roots: Iterable[Path] = ()) -> list[Noted]:
-        """The records of other processes, as they are now; they may end at any time.
+        """The records of other processes that lie in this base, as they are now; they may end at any time.
 
-        `roots` are folders in which other state folders of storages lie: a mount has its own.
+        `roots` are folders in which other state folders of storages lie: a mount has its own. Records of
+        a folder above or below this base count where they are about it, under their paths here.
         """
         found = []
-        homes = {self._home, *(home for root in roots for home in root.glob(f"*/{self._home.name}"))}
-        for file in (file for home in homes for file in home.glob(f"{_RUN}*/*")):
-            with suppress(FileNotFoundError):
-                noted = _load(file) if file.parent != self._run else None
-                found += [noted] if noted is not None else []
+        homes = {self._home, *(home for root in roots for home in root.glob("*/chunker-*"))}
+        for home in homes:
+            shift = self._shift(home)
+            for file in home.glob(f"{_RUN}*/*") if shift is not None else ():
+                with suppress(FileNotFoundError):
+                    noted = _load(file) if file.parent != self._run else None
+                    path = None if noted is None or shift is None else shift(noted.record.path)
+                    if noted is not None and path is not None:
+                        record = msgspec.structs.replace(noted.record, path=path)
+                        found.append(Noted(noted.file, record, noted.finished))
         return found
+
+    def _shift(self, home: Path) -> Callable[[bytes], bytes | None] | None:
+        """How a path there is called here (None: not at all); None when that is another base."""
+        if home.name == self._home.name:
+            return lambda path: path
+        try:
+            theirs = (home / _PLACE).read_text("utf-8", "surrogateescape")
+        except FileNotFoundError:
+            return None
+        if theirs.startswith(f"{self._place}/"):
+            above = _raw(theirs[len(self._place) + 1 :]) + b"/"
+            return lambda path: above + path
+        if f"{self._place}/".startswith(f"{theirs}/"):
+            below = _raw(self._place[len(theirs) + 1 :])
+            start = below + b"/" if below else b""
+            return lambda path: path[len(start) :] if path.startswith(start) else None
+        return None
 
     def remember(self, path: RelPath, chunks: list[FinishedChunk]) -> None:
         """Keeps the digests of the chunks of a file that is complete; replaces what was known."""
@@ -189,6 +219,10 @@ class Journal:
             (run / _LOCK).unlink(missing_ok=True)
             run.rmdir()
             os.close(lock)
+
+
+def _raw(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _lock(run: Path) -> int:
