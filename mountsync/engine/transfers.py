@@ -197,6 +197,10 @@ class MeteredSource:
         # What a storage copies by the descriptor, inside the kernel, is not counted nor held back.
         if descriptor is not None and running.meter.size > _FREE_BYTES and not running.pace.is_limited:
             self.fileno = descriptor
+        load = getattr(source, "load", None)
+        if load is not None and not running.pace.is_limited:
+            self._load: Callable[[], bytes] = load
+            self.load = self._load_counted
         self._into: Callable[[int, memoryview], Awaitable[int]] | None = getattr(source, "read_into", None)
         if self._into is not None:
             self.read_into = self._read_into
@@ -208,6 +212,11 @@ class MeteredSource:
     async def read(self, offset: int, length: int) -> bytes:
         data = await self._source.read(offset, length)
         await self._running.passed(len(data))
+        return data
+
+    def _load_counted(self) -> bytes:
+        data = self._load()
+        self._running.meter.done += len(data)
         return data
 
     async def _read_into(self, offset: int, buffer: memoryview) -> int:

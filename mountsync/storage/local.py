@@ -23,14 +23,15 @@ from mountsync.paths import RelPath, from_bytes
 from mountsync.storage import local_changes, syscalls
 from mountsync.storage.api import ABSENT, Expect, Listed, Source, Storage, StorageInfo, Usage
 from mountsync.storage.barrier import SharedBarrier
+from mountsync.storage.crowd import Crowd
 from mountsync.storage.local_draft import Draft, Occupied, make_whole
-from mountsync.storage.local_read import PIECE, Opened, OpenedSource, Pieces
-from mountsync.storage.local_root import LocalRoot, naming
+from mountsync.storage.local_read import PIECE, Opened, OpenedSource, Pieces, SmallSource, whole_of
+from mountsync.storage.local_root import LocalRoot, naming, size_in
 from mountsync.storage.local_temporary import Temporaries
 from mountsync.storage.local_walk import walk
 from mountsync.storage.local_watch import watch_tree
 from mountsync.storage.options import OpenContext, Option, OptionKind
-from mountsync.storage.sources import BytesSource
+from mountsync.storage.sources import BytesSource, LoadsAtOnce
 
 OPTIONS: tuple[Option, ...] = (
     Option("root", OptionKind.TEXT, "", help="folder to which paths of this remote are relative"),
@@ -41,6 +42,10 @@ SMALL: Final = 1 << 20
 _SLICE: Final = 64 << 20
 """Bytes that the kernel copies at most between two looks at cancellation."""
 _THREADS: Final = 8
+_LITTLE: Final = 1 << 16
+"""Bodies up to this size in bytes share hops to threads with others."""
+_CROWDS: Final = 2
+"""So many such hops at once: more would only wait for each other's interpreter lock."""
 
 T = TypeVar("T")
 
@@ -73,6 +78,7 @@ class LocalStorage:
         self._root = LocalRoot(raw)
         self._temporaries = Temporaries(self._root.folder, state_dir)
         self._threads = trio.CapacityLimiter(_THREADS)
+        self._crowd = Crowd(self._threads, _CROWDS)
         self._barrier = SharedBarrier(self._sync)
         facts = self._root.facts
         self._info = StorageInfo(
@@ -121,7 +127,10 @@ class LocalStorage:
 
     @asynccontextmanager
     async def body(self, path: RelPath, *, expect: Expect = None) -> AsyncIterator[Source]:
-        """As `SupportsBody.body`. A small body is read at once: the fewest steps for the most files."""
+        """As `SupportsBody.body`. A small body is read with the step that needs it, or else at once."""
+        if isinstance(expect, str) and 0 < size_in(expect) <= _LITTLE:
+            yield SmallSource(self._root, path, expect, self._threads)
+            return
         opened = await self._in_thread(self._open_body, path, expect)
         if isinstance(opened, bytes):
             yield BytesSource(opened)
@@ -133,15 +142,7 @@ class LocalStorage:
 
     def _open_body(self, path: RelPath, expect: Expect) -> Opened | bytes:
         opened = Opened(self._root, path, expect)
-        if opened.size > SMALL:
-            return opened
-        try:
-            data = opened.piece(0, opened.size)
-        finally:
-            opened.close()
-        if len(data) != opened.size:
-            raise Stale("it became shorter while it was read", path=path)
-        return data
+        return opened if opened.size > SMALL else whole_of(opened, path)
 
     async def write(
         self, path: RelPath, source: Source, *, mtime_ns: int | None = None, expect: Expect = None
@@ -150,10 +151,16 @@ class LocalStorage:
         self._accept(path)
         if source.size > SMALL:
             return await self._write_large(path, source, mtime_ns, expect)
+        if isinstance(source, LoadsAtOnce):
+            return await self._crowd.run(partial(self._take_over, path, source, mtime_ns, expect))
         data = await source.read(0, source.size)
         if len(data) != source.size or not source.still():
             raise Stale("the source changed while it was uploaded", path=path)
-        return await self._in_thread(self._put, path, data, mtime_ns, expect)
+        put = partial(self._put, path, data, mtime_ns, expect)
+        return await (self._crowd.run(put) if len(data) <= _LITTLE else self._in_thread(put))
+
+    def _take_over(self, path: RelPath, source: LoadsAtOnce, mtime_ns: int | None, expect: Expect) -> Entry:
+        return self._put(path, source.load(), mtime_ns, expect)
 
     def _draft(self, path: RelPath, replace: Expect, occupied: Occupied = Stale) -> Draft:
         with naming(path):

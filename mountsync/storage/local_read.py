@@ -12,7 +12,7 @@ from mountsync.errors import IsADirectory, Stale, Unsupported
 from mountsync.model.entry import Token
 from mountsync.paths import RelPath
 from mountsync.storage.api import Expect
-from mountsync.storage.local_root import LocalRoot, existing, naming, token_of
+from mountsync.storage.local_root import LocalRoot, existing, naming, size_in, token_of
 
 PIECE: Final = 1 << 20
 """Bytes read in one thread hop."""
@@ -72,6 +72,48 @@ class Opened:
     def close(self) -> None:
         """Gives the descriptor back."""
         os.close(self.fd)
+
+
+def whole_of(opened: Opened, path: RelPath) -> bytes:
+    """All of a small file, which is closed afterwards. Raises Stale."""
+    try:
+        data = opened.piece(0, opened.size)
+    finally:
+        opened.close()
+    if len(data) != opened.size:
+        raise Stale("it became shorter while it was read", path=path)
+    return data
+
+
+class SmallSource:
+    """A small file, of a version that is known, that is opened and read when its body is needed."""
+
+    def __init__(self, root: LocalRoot, path: RelPath, token: Token, threads: trio.CapacityLimiter) -> None:
+        self._root = root
+        self._path = path
+        self._token = token
+        self._threads = threads
+        self._data: bytes | None = None
+
+    @property
+    def size(self) -> int:
+        return size_in(self._token)
+
+    def load(self) -> bytes:
+        """As `LoadsAtOnce.load`."""
+        if self._data is None:
+            self._data = whole_of(Opened(self._root, self._path, self._token), self._path)
+        return self._data
+
+    async def read(self, offset: int, length: int) -> bytes:
+        data = self._data
+        if data is None:
+            data = await trio.to_thread.run_sync(self.load, limiter=self._threads)
+        return data[offset : offset + length]
+
+    def still(self) -> bool:
+        """What was read is in memory, whatever becomes of the file."""
+        return True
 
 
 class OpenedSource:

@@ -139,6 +139,12 @@ def token_of(found: os.stat_result) -> Token:
     return Token(f"{found.st_size}:{found.st_mtime_ns}:{found.st_ino}")
 
 
+def size_in(token: Token) -> int:
+    """The size in bytes of the version that a token of ours names; 0 for a text that is none of ours."""
+    text = token.partition(":")[0]
+    return int(text) if text.isdecimal() else 0
+
+
 def entry_of(found: os.stat_result, target: bytes | None = None) -> Entry | None:
     """The entry of a file, directory, or link with its text; None for anything else.
 

@@ -159,6 +159,15 @@ async def read_range(
 
 
 @runtime_checkable
+class LoadsAtOnce(Protocol):
+    """A small source whose whole body a thread can read in one go, in the step in which it needs it."""
+
+    def load(self) -> bytes:
+        """The body. Blocks: for threads, one at a time. Raises what reading raises, and Stale."""
+        ...
+
+
+@runtime_checkable
 class ReadsInto(Protocol):
     """A source that needs no new memory for what it reads."""
 

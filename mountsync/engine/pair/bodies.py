@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -27,6 +28,10 @@ class HashingSource:
         self._held = 0
         self._given_up = False
         self._turn = trio.Lock()
+        load = getattr(source, "load", None)
+        if load is not None:
+            self._load: Callable[[], bytes] = load
+            self.load = self._load_hashed
 
     @property
     def size(self) -> int:
@@ -34,6 +39,11 @@ class HashingSource:
 
     def still(self) -> bool:
         return self._source.still()
+
+    def _load_hashed(self) -> bytes:
+        data = self._load()
+        self._state, self._at = hashlib.sha256(data), len(data)
+        return data
 
     async def read(self, offset: int, length: int) -> bytes:
         data = await self._source.read(offset, length)
