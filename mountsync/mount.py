@@ -24,6 +24,7 @@ from mountsync.control import directory, supervisor
 from mountsync.control import server as control
 from mountsync.control.events import Broadcaster
 from mountsync.control.metrics import serve_metrics
+from mountsync.control.mounts import mountsync_mounts
 from mountsync.control.progress import tell_progress
 from mountsync.control.protocol import (
     ConflictEvent,
@@ -45,6 +46,7 @@ from mountsync.errors import (
     MountsyncError,
     NotFound,
     StateError,
+    StateLocked,
     Unreachable,
     alone_in,
     from_os_error,
@@ -70,6 +72,7 @@ from mountsync.vfs.volume import Volume
 _log = structlog.get_logger(__name__)
 _USAGE_EVERY_S: Final = 60.0
 _LAST_WORDS_S: Final = 5.0
+_LOCK_AGAIN_S: Final = 0.1
 _END_S: Final = 60.0
 """Patience that is asked of a service manager at the end: the kernel writes, the state is made durable."""
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
@@ -100,7 +103,7 @@ async def main(settings: MountSettings) -> None:
     """As `run`, on a trio loop that exists."""
     structlog.contextvars.bind_contextvars(remote=settings.remote)
     make_folder(os.fspath(settings.state_dir))
-    lock = StateLock(os.fspath(settings.state_dir))
+    lock = await _lock(settings)
     try:
         database = Database(os.fspath(settings.state_dir / "state.db"))
         try:
@@ -109,6 +112,20 @@ async def main(settings: MountSettings) -> None:
             database.close()
     finally:
         lock.release()
+
+
+async def _lock(settings: MountSettings) -> StateLock:
+    """Raises StateLocked; at once when the other process has a mount."""
+    end = trio.current_time() + settings.lock_wait
+    while True:
+        try:
+            return StateLock(os.fspath(settings.state_dir))
+        except StateLocked as error:
+            mounted = mountsync_mounts()
+            holds = any(each.pid == error.pid and each.mountpoint in mounted for each in directory.running())
+            if holds or trio.current_time() >= end:
+                raise
+        await trio.sleep(_LOCK_AGAIN_S)
 
 
 async def _with_state(settings: MountSettings, database: Database) -> None:

@@ -122,6 +122,10 @@ class MountSettings:
     """What mount tables show; None: the remote."""
     ready_fd: int = 1
     """Where `announce_ready` writes; standard output, or the pipe of `--daemon`."""
+    lock_wait: float = 0.0
+    """How long another process may take to end that has unmounted already, but still holds the state."""
+    detach: bool = False
+    """Leave the caller's session when ready. Not sooner: an automount lets only its own group pass."""
 
     def announce_ready(self) -> None:
         """Says that programs can use the folder: the line `mounted REMOTE on MOUNTPOINT`."""
@@ -129,6 +133,8 @@ class MountSettings:
         os.write(self.ready_fd, line.encode("utf-8", "surrogateescape"))
         if self.ready_fd > 2:
             os.close(self.ready_fd)
+        if self.detach:
+            os.setsid()
 
     @property
     def control_socket(self) -> Path:

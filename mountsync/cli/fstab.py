@@ -25,6 +25,9 @@ _INTERRUPTED: Final = 8
 _FAILED: Final = 32
 """mount(8), EXIT STATUS."""
 
+_LOCK_S: Final = 20.0
+"""umount(8) returns before the process behind the mount has ended, and an automount may ask at once."""
+
 _IDS: Final = ("uid", "gid")
 
 
@@ -99,7 +102,9 @@ def _mount(call: _Call) -> int:
     if asked.config is not None:
         os.environ["MOUNTSYNC_CONFIG"] = asked.config
     values, backends = _sorted(asked, sloppy=call.sloppy)
-    settings = replace(settings_of(call.source, folder, values, backends, 1), source=call.source)
+    settings = replace(
+        settings_of(call.source, folder, values, backends, 1), source=call.source, lock_wait=_LOCK_S
+    )
     if call.fake:
         return 0
     os.chdir("/")

@@ -155,7 +155,7 @@ def in_background(settings: MountSettings, *, quiet: bool = False) -> int:
     if child == 0:
         os.close(reading)
         _go_to_background(output)
-        return _serve(replace(settings, ready_fd=writing))
+        return _serve(replace(settings, ready_fd=writing, detach=True))
     os.close(writing)
     os.close(output)
     with open(reading, "rb") as pipe:
@@ -178,7 +178,6 @@ def _private_log(log: Path) -> int:
 
 
 def _go_to_background(output: int) -> None:
-    os.setsid()
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     os.dup2(output, 1)
@@ -212,13 +211,16 @@ def _serve(settings: MountSettings) -> int:
 @click.command()
 @click.argument("mountpoint")
 @click.option("--now", is_flag=True, help="Do not wait for replication; it goes on at the next mount.")
-def umount(*, mountpoint: str, now: bool) -> int:
+@click.option("--if-mounted", is_flag=True, help="Nothing to unmount is no failure.")
+def umount(*, mountpoint: str, now: bool, if_mounted: bool) -> int:
     """Wait until everything is on the remote, then unmount.
 
     When that cannot be, it says what is left and stays mounted; --now unmounts all the same, nothing is
     lost and the rest is uploaded after the next mount. A dead mount point is cleaned up.
     """
     record = mount_at(mountpoint)
+    if record is None and if_mounted and str(plain(Path(mountpoint))) not in mountsync_mounts():
+        return 0
     if record is None:
         _detach(plain(Path(mountpoint)))
         return 0

@@ -145,7 +145,7 @@ def _unit(name: str, *, of_system: bool, run_as: str | None) -> Unit:
     return Unit(
         description=f"mountsync: {settings.remote} on {settings.mountpoint}",
         command=[*program, "mount", name],
-        after=[*program, "umount", "--now", str(settings.mountpoint)],
+        after=[*program, "umount", "--now", "--if-mounted", str(settings.mountpoint)],
         environment=environment,
         user=run_as,
         of_system=of_system,

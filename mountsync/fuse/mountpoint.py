@@ -41,6 +41,10 @@ def _unescape(text: str) -> str:
 
 def make_ready(mountpoint: str) -> None:
     """Repairs a dead mount point. Raises MountError when it is missing, in use or not empty."""
+    kind = mounted_at(mountpoint)
+    if kind is not None and kind[0] == "autofs":
+        _refuse_others_automount(mountpoint)
+        return
     try:
         os.statvfs(mountpoint)  # the kernel answers this one from no cache, so a dead mount shows
         found = os.stat(mountpoint)
@@ -56,7 +60,6 @@ def make_ready(mountpoint: str) -> None:
         return
     if not stat.S_ISDIR(found.st_mode):
         raise MountError("the mount point is not a folder", path=mountpoint)
-    kind = mounted_at(mountpoint)
     if kind is not None and kind[0].startswith("fuse"):
         raise MountError(
             "something is mounted there already",
@@ -65,6 +68,16 @@ def make_ready(mountpoint: str) -> None:
         )
     if os.listdir(mountpoint):
         raise MountError("the mount point is not empty", path=mountpoint, hint="choose an empty folder")
+
+
+def _refuse_others_automount(mountpoint: str) -> None:
+    """An automount waits for us: whoever looks into it waits until we have mounted, so we must not look."""
+    if os.geteuid() != 0:
+        raise MountError(
+            "an automount can be filled by root alone",
+            path=mountpoint,
+            hint="in /etc/fstab use allow_other,uid=,gid= in the place of setuid=",
+        )
 
 
 def mount(

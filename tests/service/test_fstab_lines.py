@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +16,7 @@ import pytest
 
 from mountsync.errors import UsageError
 from mountsync.formats.fstab_options import parse_fstab_options
+from tests.parts.readable import readable_within
 from tests.parts.real_mount import Mounted
 
 SCRIPTS = Path(sys.executable).parent
@@ -108,6 +112,67 @@ def test_a_dry_run_mounts_nothing_and_a_sloppy_one_forgives(place: Mounted) -> N
     assert not os.path.ismount(place.path)
 
 
+_READY = 0x9360
+"""AUTOFS_IOC_READY of linux/auto_fs.h: what a request asked for is there."""
+
+
+class Automount:
+    """What systemd puts at an `x-systemd.automount`: whoever looks into the folder waits for a mount.
+
+    The kernel lets the process group of its maker pass, to which systemd's mount(8) belongs too.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._folder = folder
+        self._asked, kernel = os.pipe()
+        options = f"fd={kernel},pgrp={os.getpgrp()},minproto=5,maxproto=5,direct".encode()
+        failed = self._libc.mount(b"automount", os.fsencode(folder), b"autofs", 0, options)
+        os.close(kernel)
+        if failed:
+            os.close(self._asked)
+            pytest.skip(f"this kernel has no autofs for us: {os.strerror(ctypes.get_errno())}")
+        self._root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+    def request(self) -> int:
+        """Waits until somebody looks into the folder; the number of the request."""
+        assert readable_within(self._asked, 60)
+        token: int = struct.unpack_from("=iiI", os.read(self._asked, 4096))[2]
+        return token
+
+    def answer(self, token: int) -> None:
+        """Lets those go on who wait."""
+        fcntl.ioctl(self._root, _READY, token)
+
+    def end(self) -> None:
+        os.close(self._root)
+        os.close(self._asked)  # whoever still waits is sent away
+        while self._libc.umount2(os.fsencode(self._folder), 2) == 0:
+            pass
+
+
+@pytest.fixture
+def automount(place: Mounted) -> Iterator[Automount]:
+    if os.geteuid() != 0:
+        pytest.skip("only root can fill an automount")
+    made = Automount(place.path)
+    yield made
+    made.end()
+
+
+def test_an_automount_is_filled_while_somebody_waits_for_it(place: Mounted, automount: Automount) -> None:
+    waiting = subprocess.Popen(["cat", place.path / "a"], stdout=subprocess.PIPE, start_new_session=True)
+    try:
+        token = automount.request()
+        assert helper(place, "./remote", "mnt", "-o", f"cache_dir={place.cache}") == (0, "")
+        automount.answer(token)
+        assert waiting.communicate(timeout=60)[0] == b"far"
+    finally:
+        waiting.kill()
+        waiting.communicate(timeout=60)
+    place.run("umount", str(place.path))
+
+
 SCRIPT = """
 set -eu
 mount -t tmpfs none "$HOME/over"
@@ -125,7 +190,6 @@ for type in fuse.mountsync mountsync; do
     mount -T "$HOME/fstab" -a
     awk -v at="$HOME/mnt" '$2 == at { print $3, substr($4, 1, 2) }' /proc/mounts
     umount "$HOME/mnt"
-    while [ -e "$HOME/cache/control.sock" ]; do sleep 0.05; done
 done
 mount -t fuse.mountsync -o unheard_of=1 "$HOME/remote" "$HOME/mnt" || echo "code $?"
 """

@@ -102,6 +102,7 @@ def test_after_a_crash_the_next_start_repairs_the_mount_point(
 ) -> None:
     managed.start()
     (managed.path / "a").write_text("near")
+    assert managed.run("umount", "--now", "--if-mounted", str(managed.remote)).stderr == ""
     managed.kill9()
     with pytest.raises(OSError):
         os.listdir(managed.path)

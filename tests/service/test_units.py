@@ -71,7 +71,7 @@ def test_install_show_and_uninstall(shell: Shell, tmp_path: Path) -> None:
     assert "WatchdogSec=60\n" in text
     assert "TimeoutStopSec=120\n" in text, "the drain comes on top"
     assert f"--config {shell.config} mount photos\n" in text
-    assert 'umount --now "' in text
+    assert 'umount --now --if-mounted "' in text
     assert '100%% $$HOME \\"mnt\\""\n' in text
     assert shell.here("service", "show", "photos", "--dir", str(units)).out == f"# {file}\n{text}"
     verify(file)
