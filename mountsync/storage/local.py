@@ -31,7 +31,7 @@ from mountsync.storage.local_temporary import Temporaries
 from mountsync.storage.local_walk import walk
 from mountsync.storage.local_watch import watch_tree
 from mountsync.storage.options import OpenContext, Option, OptionKind
-from mountsync.storage.sources import BytesSource, LoadsAtOnce
+from mountsync.storage.sources import BytesSource
 
 OPTIONS: tuple[Option, ...] = (
     Option("root", OptionKind.TEXT, "", help="folder to which paths of this remote are relative"),
@@ -151,16 +151,20 @@ class LocalStorage:
         self._accept(path)
         if source.size > SMALL:
             return await self._write_large(path, source, mtime_ns, expect)
-        if isinstance(source, LoadsAtOnce):
-            return await self._crowd.run(partial(self._take_over, path, source, mtime_ns, expect))
+        load: Callable[[], bytes] | None = getattr(source, "load", None)  # isinstance would take as long
+        if load is not None:
+            return await self._crowd.run(partial(self._take_over, path, load, mtime_ns, expect))
         data = await source.read(0, source.size)
         if len(data) != source.size or not source.still():
             raise Stale("the source changed while it was uploaded", path=path)
         put = partial(self._put, path, data, mtime_ns, expect)
         return await (self._crowd.run(put) if len(data) <= _LITTLE else self._in_thread(put))
 
-    def _take_over(self, path: RelPath, source: LoadsAtOnce, mtime_ns: int | None, expect: Expect) -> Entry:
-        return self._put(path, source.load(), mtime_ns, expect)
+    def _take_over(
+        self, path: RelPath, load: Callable[[], bytes], mtime_ns: int | None, expect: Expect
+    ) -> Entry:
+        """As `_put`, of a source that has `load` (see `sources.LoadsAtOnce`)."""
+        return self._put(path, load(), mtime_ns, expect)
 
     def _draft(self, path: RelPath, replace: Expect, occupied: Occupied = Stale) -> Draft:
         with naming(path):

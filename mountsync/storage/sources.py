@@ -158,9 +158,11 @@ async def read_range(
     return data
 
 
-@runtime_checkable
 class LoadsAtOnce(Protocol):
-    """A small source whose whole body a thread can read in one go, in the step in which it needs it."""
+    """A small source whose whole body a thread can read in one go, in the step in which it needs it.
+
+    What wraps such a source has `load` too, or reads it as any other.
+    """
 
     def load(self) -> bytes:
         """The body. Blocks: for threads, one at a time. Raises what reading raises, and Stale."""
