@@ -22,7 +22,7 @@ class _Piece:
         self.scope = trio.CancelScope()
         self.leads = False
         self.result: Any = None
-        self.error: BaseException | None = None
+        self.error: BaseException | None = RuntimeError("the work never began")
 
     def do(self) -> None:
         """The work, in a thread; its error is raised where it is waited for."""
@@ -30,6 +30,8 @@ class _Piece:
             self.result = self.work()
         except BaseException as error:  # noqa: BLE001 - it goes on its way in another task
             self.error = error
+        else:
+            self.error = None
 
 
 class Crowd:

@@ -97,6 +97,27 @@ async def test_cancelled_pieces_are_done_whole_or_not_at_all_and_hold_up_nobody(
     assert crowd._free == 2
 
 
+async def test_when_no_thread_can_be_had_everybody_is_told(crowd, monkeypatch):
+    async def no_thread(*_args, **_options):
+        await trio.lowlevel.checkpoint()
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", no_thread)
+    told = []
+
+    async def ask() -> None:
+        try:
+            await crowd.run(lambda: None)
+        except RuntimeError as error:
+            told.append(str(error))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(ask)
+    assert len(told) == 10
+    assert crowd._free == 2
+
+
 async def test_a_cancelled_caller_begins_nothing(crowd):
     done: list[int] = []
     with trio.CancelScope() as scope:
