@@ -119,7 +119,7 @@ async def finish(view: View, layout: Layout, *, replaces: str, careful: bool) ->
         try:
             return await _finish(view, layout, replaces=replaces, careful=careful)
         except (NotFound, AlreadyExists, Stale):
-            fresh = await view.look_around(layout.path)
+            fresh = await view.described(await view.look_around(layout.path))
             if not _is_same(layout, fresh):
                 return _insist_finished(layout, fresh)
             if last:
