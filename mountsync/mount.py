@@ -64,6 +64,7 @@ from mountsync.state.tree import Tree
 from mountsync.storage.api import Storage, SupportsAttempts, SupportsUsage
 from mountsync.storage.environment import with_environment
 from mountsync.storage.registry import Remotes
+from mountsync.telemetry import without_secrets
 from mountsync.vfs.core import Owner
 from mountsync.vfs.core import Rules as VolumeRules
 from mountsync.vfs.recovery import mark_clean, recover
@@ -377,7 +378,7 @@ class _Mount:
             self.condition.paused = True
         nursery.start_soon(engine.run)
         settings.announce_ready()
-        await supervisor.tell_ready(f"mounted {settings.remote} on {settings.mountpoint}")
+        await supervisor.tell_ready(f"mounted {without_secrets(settings.remote)} on {settings.mountpoint}")
         nursery.start_soon(supervisor.keep_watchdog, self._answers)
 
     async def _statuses(self) -> list[Status]:

@@ -143,7 +143,7 @@ def _unit(name: str, *, of_system: bool, run_as: str | None) -> Unit:
     configuration().mount(name)  # says which names there are, when it is none
     settings = settings_of(name, None, {}, {}, 1)
     return Unit(
-        description=f"mountsync: {settings.remote} on {settings.mountpoint}",
+        description=f"mountsync: {name} on {settings.mountpoint}",
         command=[*program, "mount", name],
         after=[*program, "umount", "--now", "--if-mounted", str(settings.mountpoint)],
         environment=environment,

@@ -7,11 +7,13 @@ from typing import Final
 
 import structlog
 import trio
+from msgspec.structs import replace
 
 from mountsync.errors import MountError
 from mountsync.formats.metrics_text import CONTENT_TYPE, metrics_text
 from mountsync.model.status import Status
 from mountsync.settings import Endpoint
+from mountsync.telemetry import without_secrets
 
 _PATIENCE_S: Final = 10.0
 """A client that asks or reads more slowly is cut off."""
@@ -71,7 +73,9 @@ class _Answerer:
             return _reply("405 Method Not Allowed", "only GET\n", extra="Allow: GET, HEAD\r\n")
         if path != "/metrics":
             return _reply("404 Not Found", "the figures are at /metrics\n")
-        text = metrics_text(await self._statuses(), self._version)
+        # A mount without a section bears the text of its remote.
+        named = [replace(each, name=without_secrets(each.name)) for each in await self._statuses()]
+        text = metrics_text(named, self._version)
         return _reply("200 OK", text, kind=CONTENT_TYPE, only_head=method == "HEAD")
 
 
