@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias
 
 import trio
@@ -237,7 +237,7 @@ class Executor:
             direction = "up" if side is Side.B else "down"
             with self.transfers.begin(action.path, direction, source.size) as running:
                 made = await self._replica(side).put(action, MeteredSource(source, running))
-            return replace(made, digest=digest or made.digest)
+            return made if digest is None else made.with_digest(digest)
 
 
 def _moves_first(actions: Sequence[Action]) -> tuple[Sequence[Action], Sequence[Action]]:

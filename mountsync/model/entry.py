@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NewType
 
@@ -42,7 +42,7 @@ class Entry:
 
     def with_digest(self, digest: Digest | None) -> Entry:
         """The same entry, its digest known."""
-        return replace(self, digest=digest)
+        return Entry(self.kind, self.size, self.mtime_ns, self.mode, digest, self.token, self.target)
 
 
 DIRECTORY: Final = Entry(Kind.DIRECTORY)

@@ -70,7 +70,11 @@ class NameRules:
             return NameTooLong(f"the path is longer than {self.max_path_bytes} bytes", path=path)
         if self.utf8_only and not is_text(path):
             return NameRefused("the remote holds only names that are valid UTF-8", path=path)
-        return next(filter(None, (self._refuse(part, path) for part in parts_of(path))), None)
+        for part in parts_of(path):
+            refused = self._refuse(part, path)
+            if refused is not None:
+                return refused
+        return None
 
     def largest(self, path: RelPath) -> int | None:  # noqa: ARG002 - for subclasses
         """The largest size in bytes that `refusal` takes at `path`; None when any is as good as another.

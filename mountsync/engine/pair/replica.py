@@ -66,10 +66,11 @@ class PairReplica(StorageReplica):
         """Puts a file. The entry has the digest of what passed, where digests are wanted."""
         hashing = _Both(source) if hasattr(source, "fileno") else HashingSource(source)
         expect = None if action.expect is None else await self._make_way(action.path, action.expect)
-        made = await super().put(replace(action, expect=expect), hashing if self._hash_bodies else source)
+        todo = action if expect is action.expect else replace(action, expect=expect)
+        made = await super().put(todo, hashing if self._hash_bodies else source)
         if not self._hash_bodies or made.digest is not None:
             return made
-        return replace(made, digest=hashing.digest or await _of_descriptor(source))
+        return made.with_digest(hashing.digest or await _of_descriptor(source))
 
     async def _make_way(self, path: RelPath, old: Entry) -> Entry | None:
         """Keeps what will be overwritten; gives what stands at `path` then."""
