@@ -172,6 +172,7 @@ class Fetcher:
         self._volume.hold(node)
         path = None
         try:
+            await self._observer.sure()
             path, entry = self._remote_version(node)
             with self._transfers.begin(path, "down", stop - start) as running:
                 if node.size <= _WHOLE:

@@ -178,6 +178,10 @@ class Observer:
             except (NotFound, NotADirectory):
                 continue  # gone again
 
+    async def sure(self) -> None:
+        """Returns when the base says where the remote has what we sent. Raises Unreachable."""
+        await self._traces.settle()
+
     async def children(self, node: NodeId) -> None:
         """Fills a directory that was never listed. Raises Unreachable, or NotFound when it is gone."""
         await self._traces.settle()

@@ -12,7 +12,7 @@ from mountsync.content.store import Store
 from mountsync.state.database import Database
 
 _ON_DISK = ("create", "write", "resize", "sync", "remove", "clone")
-_ON_STORAGE = (
+EFFECTS_ON_STORAGE = (
     *("write", "delete", "move", "copy", "set_mtime", "set_mode"),
     *("make_directory", "remove_directory", "make_symlink"),
 )
@@ -68,7 +68,7 @@ class Effects:
 
     def on_storage(self, storage: Any) -> Any:
         """The storage itself, its changing calls counted."""
-        for name in _ON_STORAGE:
+        for name in EFFECTS_ON_STORAGE:
             if hasattr(storage, name):
                 self._wrap_async(storage, name)
         return storage
