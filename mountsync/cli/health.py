@@ -7,9 +7,10 @@ from typing import Final
 import click
 import trio
 
-from mountsync.cli.jobs import ask_daemon, is_job, jobs_now
+from mountsync.cli.jobs import ask_daemon, is_job
 from mountsync.cli.running import chosen_mount, status_of
 from mountsync.control.directory import MountRecord, running
+from mountsync.control.jobs import Jobs, daemon_socket
 from mountsync.control.mounts import condition
 from mountsync.errors import MountError, MountsyncError, printable
 from mountsync.model.status import SessionState, Status
@@ -52,8 +53,19 @@ def _answers(target: str | None) -> list[tuple[str, int]]:
         return [(str(error), DOWN)]
     found = [_of_mount(record) for record in records]
     if target is None:
-        found += [_of_status(status) for status in jobs_now()]
+        found += _of_daemon()
     return found or [("nothing is mounted, and no job runs", DOWN)]
+
+
+def _of_daemon() -> list[tuple[str, int]]:
+    """Its jobs; nothing when it was never started, or ended in order and took its socket with it."""
+    if not daemon_socket().exists():
+        return []
+    try:
+        found: Jobs = ask_daemon("status")
+    except MountsyncError as error:
+        return [(f"daemon: down: {error.reason}", DOWN)]
+    return [_of_status(status) for status in found.jobs] or [("daemon: running: no job", 0)]
 
 
 def _of_mount(record: MountRecord) -> tuple[str, int]:

@@ -431,7 +431,9 @@ class Session:
                 await self._listen()
             except MountsyncError as error:
                 self.watching = str(error)
-                _log.warning("changes of the remote are not heard at once", reason=str(error))
+                _log.warning(
+                    "changes of the remote are not heard at once", reason=str(error), retry_in_s=wait
+                )
             except Exception as error:  # noqa: BLE001 - the remote is looked at without a watcher too
                 self.watching = note_bug(error)
             self.condition.changed()

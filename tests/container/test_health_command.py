@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,3 +84,25 @@ def test_a_dead_folder_is_down(place: Mounted) -> None:
     place.start().kill9()
     shutil.rmtree(place.home / "state/mountsync/running", ignore_errors=True)
     assert health(place)[0] == 4
+
+
+def test_the_daemon_and_its_jobs(place: Mounted) -> None:
+    for side in "ab":
+        (place.home / side).mkdir()
+    (place.home / "config.toml").write_text(f'[job.one]\na = "{place.home}/a"\nb = "{place.home}/b"\n')
+    daemon = subprocess.Popen(
+        place.command("daemon"), env=place.environment, cwd=place.home, stderr=subprocess.DEVNULL
+    )
+    try:
+        place.until(lambda: health(place) == (0, "daemon: running: no job"))
+        place.run("start", "one")
+        code, said = health(place)
+        assert (code, said.startswith("one: running: ")) == (0, True), said
+        assert health(place, "one")[0] == 0
+        daemon.kill()
+        daemon.wait(60)
+        code, said = health(place)
+        assert (code, said.startswith("daemon: down: ")) == (4, True), said
+    finally:
+        daemon.kill()
+        daemon.wait(60)
