@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -54,7 +55,11 @@ _DECODER: Final = msgspec.json.Decoder(_Shard)
 
 def shard_of(path: str) -> str:
     """The name of the shard that holds `path`: two hexadecimal digits."""
-    folder = path.rpartition("/")[0]
+    return _shard_of_folder(path.rpartition("/")[0])
+
+
+@lru_cache(maxsize=1024)
+def _shard_of_folder(folder: str) -> str:
     return hashlib.sha256(folder.encode("utf-8", "surrogateescape")).hexdigest()[:2]
 
 

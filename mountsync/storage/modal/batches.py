@@ -7,7 +7,7 @@ longer than for the calls that were there before.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
@@ -63,8 +63,8 @@ class Gathering:
 LookOnce: TypeAlias = Callable[[str, str], Awaitable[Sequence[NativeEntry]]]
 
 
-class ListFiles(Protocol):
-    async def __call__(self, volume: str, path: str, *, recursive: bool) -> Sequence[NativeEntry]: ...
+LookIn: TypeAlias = Callable[[str, str, Collection[str]], Awaitable[tuple[Sequence[NativeEntry], int]]]
+"""What is at some paths of a folder of a volume, and how many entries the folder has."""
 
 
 class PutFiles(Protocol):
@@ -87,9 +87,9 @@ class _Directory:
 class Looks:
     """Stats. Those of one directory that come at the same time share a listing."""
 
-    def __init__(self, look_once: LookOnce, list_files: ListFiles, busy: Callable[[], int]) -> None:
+    def __init__(self, look_once: LookOnce, look_in: LookIn, busy: Callable[[], int]) -> None:
         self._look_once = look_once
-        self._list_files = list_files
+        self._look_in = look_in
         self._busy = busy
         self._directories: dict[tuple[str, str], _Directory] = {}
 
@@ -133,12 +133,12 @@ class Looks:
 
     async def _by_listing(self, key: tuple[str, str], directory: _Directory, looks: list[_Look]) -> None:
         try:
-            entries = await self._list_files(*key, recursive=False)
+            wanted = {path for path, _ in looks}
+            entries, directory.size = await self._look_in(*key, wanted)
         except MountsyncError:
             for look in looks:
                 await self._by_look(key[0], *look)
             return
-        directory.size = len(entries)
         found = {entry.path: entry for entry in entries}
         for path, future in looks:
             if not future.done():

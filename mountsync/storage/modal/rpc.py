@@ -11,7 +11,7 @@ import platform
 import random
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from importlib.metadata import version
@@ -84,7 +84,7 @@ class ModalRpc:
         self._channels = Channels(settings.servers, self._limits.connect)
         self._blocks = BlockCourier(self._limits, proxies=settings.proxies)
         self._calls = asyncio.Semaphore(self._limits.calls_at_once)
-        self._looks = Looks(self._look_once, self._list_files, self._busy)
+        self._looks = Looks(self._look_once, self._look_in, self._busy)
         self._puts = Puts(self._put_files, self._busy)
         self._stub_of: object = None
         self._stub_made: Any = None
@@ -180,18 +180,28 @@ class ModalRpc:
 
     async def _list_files(self, volume: str, path: str, *, recursive: bool) -> Sequence[NativeEntry]:
         request = api_pb2.VolumeListFiles2Request(volume_id=volume, path=_wire(path), recursive=recursive)
-        return await self._listing(request, path)
+        return (await self._listing(request, path))[0]
+
+    async def _look_in(
+        self, volume: str, folder: str, wanted: Collection[str]
+    ) -> tuple[Sequence[NativeEntry], int]:
+        """Those of the wanted paths that are in the folder, and how many entries it has."""
+        request = api_pb2.VolumeListFiles2Request(volume_id=volume, path=_wire(folder))
+        return await self._listing(request, folder, wanted)
 
     async def _look_once(self, volume: str, path: str) -> Sequence[NativeEntry]:
         """At most one entry: the file's own, or one of those in the directory."""
         request = api_pb2.VolumeListFiles2Request(volume_id=volume, path=_wire(path), max_entries=1)
-        return await self._listing(request, path)
+        return (await self._listing(request, path))[0]
 
-    async def _listing(self, request: Any, path: str) -> Sequence[NativeEntry]:
-        """The whole stream; one that dies is begun again from its start."""
+    async def _listing(
+        self, request: Any, path: str, wanted: Collection[str] | None = None
+    ) -> tuple[Sequence[NativeEntry], int]:
+        """The whole stream, or the wanted paths of it; one that dies is begun again from its start."""
 
-        async def attempt(_: Patience) -> Sequence[NativeEntry]:
+        async def attempt(_: Patience) -> tuple[Sequence[NativeEntry], int]:
             found: list[NativeEntry] = []
+            count = 0
             stub = await self._stub()
             async with stub.VolumeListFiles2.open(metadata=self._headers()) as stream:
                 await stream.send_message(request, end=True)
@@ -199,8 +209,9 @@ class ModalRpc:
                     async with asyncio.timeout(self._limits.idle):
                         batch = await stream.recv_message()
                     if batch is None:
-                        return found
-                    found.extend(map(_entry, batch.entries))
+                        return found, count
+                    count += len(batch.entries)
+                    found.extend(_entry(each) for each in batch.entries if _is_wanted(each.path, wanted))
 
         return await self._persist(attempt, path)
 
@@ -364,6 +375,10 @@ def _new_key() -> str:
 
 def _wire(path: str) -> str:
     return f"/{path}"
+
+
+def _is_wanted(path: str, wanted: Collection[str] | None) -> bool:
+    return wanted is None or path.strip("/") in wanted
 
 
 def _entry(entry: Any) -> NativeEntry:
