@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 import click
@@ -15,7 +16,7 @@ import trio
 from mountsync.cli.forms import Stopped
 from mountsync.cli.output import status_lines
 from mountsync.cli.remotes import absolute_spec, configuration, known_remotes
-from mountsync.cli.running import ANSWER_S
+from mountsync.cli.running import ANSWER_S, while_asking
 from mountsync.control.client import open_client
 from mountsync.control.jobs import JOB_COMMANDS, Jobs, daemon_folder, daemon_socket
 from mountsync.engine.pair.job import JobSettings
@@ -196,6 +197,17 @@ def ask_daemon(cmd: str, /, **args: Any) -> Any:
         return trio.run(run)
     except MountError as error:
         raise MountError("no daemon runs", hint="mountsync start JOB") from error
+
+
+def flush_job(job: str, timeout: float | None) -> Status:
+    """A whole run of a job now; how it gets on is shown on standard error. Raises as `ask_daemon`."""
+
+    async def run() -> Status:
+        async with open_client(daemon_socket(), JOB_COMMANDS) as client:
+            flushed = client.request("flush", job=job, timeout=timeout)
+            return await while_asking(partial(client.request, "job-state", job=job), flushed)
+
+    return trio.run(run)
 
 
 def jobs_now() -> Sequence[Status]:

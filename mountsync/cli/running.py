@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -58,23 +59,29 @@ def mount_at(mountpoint: str) -> MountRecord | None:
 
 async def while_showing(record: MountRecord, work: Callable[[Client], Awaitable[T]]) -> T:
     """Does `work` over a connection and shows how the mount gets on meanwhile, on standard error."""
-    async with open_client(Path(record.socket)) as client, trio.open_nursery() as nursery:
-        nursery.start_soon(_show, client)
-        result = await work(client)
+    async with open_client(Path(record.socket)) as client:
+        return await while_asking(partial(client.request, "status"), work(client))
+
+
+async def while_asking(ask: Callable[[], Awaitable[Status]], work: Awaitable[T]) -> T:
+    """The result of `work`; what `ask` tells meanwhile is shown on standard error."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_show, ask)
+        result = await work
         nursery.cancel_scope.cancel()
     return result
 
 
-async def _show(client: Client) -> None:
+async def _show(ask: Callable[[], Awaitable[Status]]) -> None:
     await trio.sleep(_LOOK_S)  # what is done at once needs no display
     with suppress(Unreachable):  # it may end meanwhile
-        await (_show_live(client) if sys.stderr.isatty() else _show_lines(client))
+        await (_show_live(ask) if sys.stderr.isatty() else _show_lines(ask))
 
 
-async def _show_lines(client: Client) -> None:
+async def _show_lines(ask: Callable[[], Awaitable[Status]]) -> None:
     said = ""
     while True:
-        status: Status = await client.request("status")
+        status = await ask()
         line = f"{status.state}: {status.pending} left, {human_size(status.pending_bytes)}"
         if line != said:
             click.echo(line, err=True)
@@ -82,14 +89,14 @@ async def _show_lines(client: Client) -> None:
         await trio.sleep(_SAY_S)
 
 
-async def _show_live(client: Client) -> None:
+async def _show_live(ask: Callable[[], Awaitable[Status]]) -> None:
     from rich.console import Console  # noqa: PLC0415 - only on a terminal
     from rich.live import Live  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as live:
         while True:
-            status: Status = await client.request("status")
+            status = await ask()
             live.update(Text("\n".join(status_lines(status))), refresh=True)
             await trio.sleep(_LOOK_S)
 
@@ -100,5 +107,6 @@ __all__ = [
     "chosen_mount",
     "mount_at",
     "status_of",
+    "while_asking",
     "while_showing",
 ]

@@ -6,7 +6,7 @@ import click
 import trio
 
 from mountsync.cli.forms import Failed, Mounts, Silent
-from mountsync.cli.jobs import ask_daemon, is_job
+from mountsync.cli.jobs import ask_daemon, flush_job, is_job
 from mountsync.cli.output import emit_json, exit_code_of_status, overview_lines, status_lines
 from mountsync.cli.running import Duration, chosen_mount, status_of, while_showing
 from mountsync.control.client import Client
@@ -80,7 +80,7 @@ def flush(*, target: str | None, timeout: float | None, as_json: bool) -> int:
     async def run() -> Status:
         return await while_showing(chosen_mount(target), work)
 
-    after: Status = ask_daemon("flush", job=target, timeout=timeout) if is_job(target) else trio.run(run)
+    after = flush_job(target, timeout) if is_job(target) and target is not None else trio.run(run)
     code = exit_code_of_status(after, finished=True)
     if as_json:
         emit_json(after)

@@ -1,4 +1,5 @@
-"""`backups prune`, dry runs of `backups restore` and `start`, JSON of `stop`, filters of `check`."""
+"""`backups prune`, dry runs of `backups restore` and `start`, JSON of `stop`, filters of `check`, and how
+a job gets on while `flush` waits."""
 
 from __future__ import annotations
 
@@ -7,8 +8,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import trio
 
 from mountsync.cli.forms import FORMS
+from mountsync.cli.running import while_asking
+from mountsync.model.status import Status
 from tests.parts.shell import Shell
 
 
@@ -21,6 +25,13 @@ def sides(tmp_path: Path) -> tuple[Path, Path]:
 
 def tree(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+STATUS = {
+    "name": "one", "remote": "one", "mountpoint": None, "pid": 1, "state": "applying", "reason": None,
+    "pending": 7, "pending_bytes": 2048, "transfers": [], "conflicts": [], "problems": [], "cache": None,
+    "last_cycle": None, "entries": 9,
+}  # fmt: skip
 
 
 def formed(name: str, text: str) -> dict:
@@ -110,3 +121,21 @@ def test_stop_tells_what_it_stopped(shell: Shell, sides: tuple[Path, Path]) -> N
     finally:
         done = shell.here("stop", "--daemon", "--json")
     assert formed("stop", done.out) == {"version": 1, "stopped": [], "daemon": True}
+
+
+async def test_flush_of_a_job_shows_how_it_gets_on(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = trio.Event()
+
+    async def ask() -> Status:
+        asked.set()
+        await trio.lowlevel.checkpoint()
+        return msgspec.convert(STATUS, Status)
+
+    async def work() -> str:
+        with trio.fail_after(60):
+            await asked.wait()
+            while not (said := capsys.readouterr().err):
+                await trio.sleep(0.01)
+        return said
+
+    assert await while_asking(ask, work()) == "applying: 7 left, 2.0 KiB\n"
