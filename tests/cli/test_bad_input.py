@@ -211,7 +211,7 @@ def test_ctrl_c_is_quiet(shell: Shell) -> None:
         text=True,
     )
     assert process.stdout is not None
-    assert process.stdout.readline() == "nothing is mounted\n"
+    assert process.stdout.readline() == "nothing is mounted, and no job runs\n"
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (130, "")
