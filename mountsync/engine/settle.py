@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -26,7 +26,7 @@ from mountsync.model.plan import (
     Side,
     path_of,
 )
-from mountsync.paths import RelPath, ancestors, is_within, name_of, parent_of, to_bytes
+from mountsync.paths import RelPath, ancestors, is_within, name_of, parent_of, relocate, to_bytes
 from mountsync.state.attempts import Attempt, Attempts, Verb
 from mountsync.state.base import Base, BaseRow
 from mountsync.state.database import Database
@@ -282,8 +282,11 @@ class MountRecorder:
         """Writes down what the remote is about to get, so that it is known for ours after a crash."""
         self._implied = list(self._folders(plan))
         steps = list(self._implied)
+        earlier: list[Move] = []
         for action in plan.to_b:
-            step = self._attempt(action)
+            step = self._attempt(action, earlier)
+            if isinstance(action, Move):
+                earlier.append(action)
             if step is not None:
                 self._begun[type(action), path_of(action)] = len(steps)
                 steps.append(step)
@@ -293,7 +296,7 @@ class MountRecorder:
 
     def _folders(self, plan: Plan) -> Iterable[Attempt]:
         """Directories that are there without an action of their own: what goes into them needs their ids."""
-        made = {action.path for action in plan.to_b if isinstance(action, MakeDirectory)}
+        made = {path_of(action) for action in plan.to_b if isinstance(action, MakeDirectory | Move)}
         above = {up for action in plan.to_b for up in ancestors(path_of(action))}
         agreed = {path for path, row in plan.to_base.items() if _is_folder(row)}
         for path in sorted((above | agreed) - made):
@@ -313,19 +316,23 @@ class MountRecorder:
             if place is not None and step.path in self._filled and (row is None or row.node != known.node):
                 self._put_row(_base_row(place, known, DIRECTORY))
 
-    def _attempt(self, action: Action) -> Attempt | None:
+    def _attempt(self, action: Action, earlier: Sequence[Move]) -> Attempt | None:
         match action:
             case Delete():
                 return Attempt(Verb.DELETE, action.path, NodeId(0), 0, None, action.expect)
             case Move():
-                return self._begun_move(action)
+                return self._begun_move(action, earlier)
             case _:
                 return self._sent(action)
 
-    def _begun_move(self, action: Move) -> Attempt | None:
-        if action.base is None:
+    def _begun_move(self, action: Move, earlier: Sequence[Move]) -> Attempt | None:
+        path = action.base
+        if path is None:
             return None  # what is set aside is new to the base, under either name
-        place = self._row_place(action.base)
+        for move in reversed(earlier):
+            if move.base is not None:  # by then its row, and those below, will have gone along
+                path = relocate(path, move.target, move.base)
+        place = self._row_place(path)
         row = None if place is None else self._row(place)
         if row is None:
             return None
