@@ -88,7 +88,7 @@ class Host:
         """Whatever happened: no container, no volume, no mount."""
         listed = podman("ps", "-aq", "--filter", f"name={self.prefix}").stdout.split()
         if listed:
-            podman("rm", "-f", "-t", "0", *listed)
+            podman("rm", "-f", "-v", "-t", "0", *listed)
         volumes = podman("volume", "ls", "-q", "--filter", f"name={self.prefix}").stdout.split()
         if volumes:
             podman("volume", "rm", "-f", *volumes)
