@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import itemgetter
 from typing import Final
 
 from mountsync import errors
@@ -217,7 +218,7 @@ class MountRecorder:
     def adopt_plan(self, plan: Plan) -> None:
         """Takes over what needs no action, and keeps conflicts and problems in the journal."""
         leaving = {action.base for action in plan.to_b if isinstance(action, Move)}
-        for path, agreed in plan.to_base.items():
+        for path, agreed in sorted(plan.to_base.items(), key=itemgetter(0)):  # directories first
             if agreed is None:
                 self._forget(path)
             elif path in leaving:  # its row is still needed: it goes along with what is renamed

@@ -42,6 +42,8 @@ class Fate(Enum):
 
     UNDONE = "undone"
     DONE = "done"
+    CLEARED = "cleared"
+    """A put of which only the first half was done: what was of another kind is gone."""
     COPIED = "copied"
     """A move of which only the first half was done: the object stands at both places."""
 
@@ -121,7 +123,7 @@ class Traces:
     def _record(self, step: Attempt, finding: Finding) -> None:
         if finding.fate is Fate.UNDONE:
             return
-        if step.verb is Verb.DELETE:
+        if step.verb is Verb.DELETE or finding.fate is Fate.CLEARED:
             self._removed(step)
             return
         folder = self._folder(parent_of(step.path))
