@@ -110,7 +110,11 @@ async def test_d04_a_broken_file_can_be_replaced_and_deleted(base, rclone, tmp_p
 @pytest.mark.parametrize("way", ["rename", "norename"])
 @pytest.mark.parametrize("expect", [None, ABSENT])
 async def test_d05_writers_of_one_name_never_mix(base, tmp_path, way, expect):
-    """There: rc 0 twice and bytes of both. Here: one or the other, whoever writes, also two processes."""
+    """There: rc 0 twice and bytes of both. Here: one or the other, whoever writes, also two processes.
+
+    A folder compares nothing by itself: writers who expect the same may all be told to try again, and a
+    chunk that is missing in the end is told to whoever reads. Bytes of two are never served.
+    """
     bodies = [body(35, n) for n in range(4)]
     results = []
     async with (
@@ -129,9 +133,15 @@ async def test_d05_writers_of_one_name_never_mix(base, tmp_path, way, expect):
         for n, data in enumerate(bodies):
             nursery.start_soon(write, (one, two)[n % 2], data)
     async with chunker_over(base, tmp_path / "three", transactions=way) as storage:
-        assert await get(storage, F) in bodies
-    assert results
-    assert Rclone(base, tmp_path, transactions=way).ok("cat", "C:f") in bodies
+        if not results:
+            assert await items(storage) == {}
+            return
+        try:
+            assert await get(storage, F) in results
+        except Corrupt:
+            assert (await fsck.check(storage))[0].path == F
+            return
+    assert Rclone(base, tmp_path, transactions=way).ok("cat", "C:f") in results
 
 
 async def test_d06_a_kill_while_it_commits(base, rclone, tmp_path, ours):

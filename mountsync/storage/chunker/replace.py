@@ -271,6 +271,8 @@ async def _named_finally(
         entry = await relocate(view.base, piece.path, path, expect=piece.entry.token, replace=wanted)
         named[index] = Piece(path, ChunkName(piece.name.base, index), entry)
 
+    if {piece.name.index or 0 for piece in layout.chunks} != set(range(len(layout.chunks))):
+        raise Stale("a chunk is away, because another writer is at it", path=layout.path)
     moving = [piece for piece in layout.chunks if piece.name.transaction]
     await run_all(rename, [p for p in moving if p.name.index], limit=view.base.info.concurrency)
     await remove_pieces(view, before_first)
