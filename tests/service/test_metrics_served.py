@@ -132,9 +132,10 @@ def test_the_daemon_serves_its_jobs(tmp_path: Path) -> None:
         assert readable_within(process.stderr, 60)
         port = int(re.findall(r'"port": (\d+)', process.stderr.readline())[0])
         end = time.monotonic() + 60
-        while shell.here("start", "one").code:
+        while not (shell.home / "state/mountsync/daemon/control.sock").exists():
             assert time.monotonic() < end
-            time.sleep(0.1)
+            time.sleep(0.05)
+        assert shell.here("start", "one").code == 0
         (tmp_path / "a/x").write_bytes(b"12345")
         shell.here("flush", "one")
         found = figures(port)
