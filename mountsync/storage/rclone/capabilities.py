@@ -23,9 +23,7 @@ from mountsync.storage.api import ABSENT, Expect, Usage
 from mountsync.storage.rclone.listing import Place
 from mountsync.storage.rclone.objects import Remote
 from mountsync.storage.rclone.staging import Staging
-from mountsync.storage.rclone.storage import RcloneStorage, refuse_stale
-
-_ALWAYS: Final = {"IgnoreTimes": True}
+from mountsync.storage.rclone.storage import ALWAYS, RcloneStorage, refuse_stale
 
 
 def with_capabilities(place: Place, staging: Staging, *, concurrency: int) -> RcloneStorage:
@@ -77,7 +75,7 @@ class _Relocating(RcloneStorage):
     async def relocate(self, command: str, source: RelPath, target: RelPath) -> Entry:
         remote = self._place.remote
         ends = {"srcRemote": to_rclone(source), "dstRemote": to_rclone(target)}
-        await self.change(command, source, srcFs=remote, dstFs=remote, _config=_ALWAYS, **ends)
+        await self.change(command, source, srcFs=remote, dstFs=remote, _config=ALWAYS, **ends)
         return await self.made(target)
 
 

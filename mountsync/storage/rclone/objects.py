@@ -19,7 +19,8 @@ _NO_TIMES_NS: Final = 365 * 24 * 3600 * 10**9
 """rclone gives a precision of a hundred years for remotes that keep no times."""
 _KNOWN_HASHES: Final = ("sha256", "md5", "sha1")
 _LOCAL: Final = "Local file system at "
-_PART_SUFFIX: Final = ".mountsync-part"
+PART_SUFFIX: Final = ".mountsync-part"
+"""What rclone adds to the name of an upload that has not ended."""
 
 
 class Features(msgspec.Struct, rename="pascal"):
@@ -102,7 +103,7 @@ NAMES: Final = RcloneNames(utf8_only=True, forbidden=FORBIDDEN)
 
 def is_partial(name: str) -> bool:
     """Whether a name is that of an upload that did not end: `NAME.0a1b2c3d.mountsync-part`."""
-    return name.endswith(_PART_SUFFIX)
+    return name.endswith(PART_SUFFIX)
 
 
 def entry_of(item: Item, remote: Remote) -> Entry:

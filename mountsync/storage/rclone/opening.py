@@ -70,8 +70,9 @@ async def _facts(rpc: Rpc, remote: str, state_dir: Path) -> Remote:
         if kept is not None:
             return kept
         raise Unreachable(f"{remote}: {error.reason}") from error
-    await trio.to_thread.run_sync(_keep, place, remote, answer)
-    return msgspec.json.decode(answer, type=Remote)
+    facts = msgspec.json.decode(answer, type=Remote)
+    await trio.to_thread.run_sync(_keep, place, remote, facts)
+    return facts
 
 
 class _Kept(msgspec.Struct):
@@ -84,9 +85,8 @@ def _name(remote: str) -> str:
     return hashlib.sha256(remote.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _keep(place: Path, remote: str, answer: bytes) -> None:
+def _keep(place: Path, remote: str, facts: Remote) -> None:
     place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    facts = msgspec.json.decode(answer, type=Remote)
     fresh = place.with_suffix(".new")
     fresh.write_bytes(msgspec.json.encode(_Kept(_name(remote), facts)))
     fresh.replace(place)

@@ -40,7 +40,6 @@ class Rpc:
         """Owns the server, which need not run yet."""
         self._server = server
         self._wire: Wire | None = None
-        self._socket = ""
 
     async def call(self, command: str, path: str | None = None, /, **arguments: object) -> bytes:
         """The JSON that `command`, which only looks, answers. `path` is for errors.

@@ -17,6 +17,7 @@ from typing import Final
 import trio
 
 from mountsync.errors import ConfigError, Unreachable
+from mountsync.storage.rclone.objects import PART_SUFFIX
 
 _GUARD: Final = '"$@" </dev/null & child=$!; cat >/dev/null; kill "$child"; wait "$child"'
 _START_S: Final = 20.0
@@ -31,7 +32,7 @@ _FLAGS: Final = (
     "--low-level-retries=3",
     "--contimeout=8s",
     "--timeout=60s",
-    f"--partial-suffix={'.mountsync-part'}",
+    f"--partial-suffix={PART_SUFFIX}",
 )
 
 

@@ -29,7 +29,7 @@ from mountsync.storage.rclone.rpc import next_piece
 from mountsync.storage.rclone.staging import Staging
 from mountsync.storage.rclone.wire import Answer
 
-_ALWAYS: Final = {"IgnoreTimes": True}
+ALWAYS: Final = {"IgnoreTimes": True}
 """Without it rclone passes over a file whose size and time are alike, whatever it holds."""
 _SECOND_NS: Final = 10**9
 _HEAD: Final = 100
@@ -120,7 +120,7 @@ class RcloneStorage:
                 srcRemote=staged,
                 dstFs=self._place.remote,
                 dstRemote=to_rclone(path),
-                _config=_ALWAYS,
+                _config=ALWAYS,
             )
             return await self.made(path)
 
