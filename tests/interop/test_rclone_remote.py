@@ -49,6 +49,16 @@ def child_of(pid: int, name: str = "rclone") -> int:
     return int(subprocess.run(["pgrep", "-P", str(pid), name], capture_output=True, check=True).stdout)
 
 
+async def kill(pid: int) -> None:
+    """Ends a process, and waits for its death: until then its sockets still take connections."""
+    death = os.pidfd_open(pid)
+    try:
+        os.kill(pid, 9)
+        await trio.lowlevel.wait_readable(death)
+    finally:
+        os.close(death)
+
+
 # ---- names and bodies ----------------------------------------------------------------------------
 
 
@@ -120,7 +130,7 @@ async def test_a_folder_that_cannot_be_listed_is_a_problem(storage, disk: Path) 
 async def test_a_server_that_died_is_started_again(storage, disk: Path) -> None:
     await put(storage, "f", b"before")
     (shell,) = servers()
-    os.kill(child_of(shell), 9)
+    await kill(child_of(shell))
     assert await get(storage, "f") == b"before"
     await put(storage, "g", b"after")
     assert (disk / "g").read_bytes() == b"after"
