@@ -18,12 +18,12 @@ from mountsync.errors import (
     NotADirectory,
     NotFound,
     PermissionDenied,
-    Stale,
     Unsupported,
 )
 from mountsync.model.entry import Digest, Entry, Kind, Token
 from mountsync.paths import RelPath, is_within, join, name_of, parent_of, parts_of
 from mountsync.storage.api import ABSENT, Expect
+from mountsync.storage.expectations import refuse_stale
 
 DEFAULT_FILE_MODE = 0o644
 DEFAULT_DIRECTORY_MODE = 0o755
@@ -125,7 +125,7 @@ class Tree:
         node = self.find(path)
         if isinstance(node, Directory):
             raise IsADirectory("a directory is there", path=path)
-        refuse_stale(node, expect, path)
+        refuse_stale(_entry(node), expect, path)
         return node
 
     def delete(self, path: RelPath, expect: Expect) -> None:
@@ -195,7 +195,7 @@ class Tree:
         node = self._existing(path)
         if isinstance(node, Directory):
             raise IsADirectory("it is a directory", path=path)
-        refuse_stale(node, expect, path)
+        refuse_stale(node.entry(), expect, path)
         return node
 
     def _directory(self, path: RelPath) -> Directory:
@@ -208,7 +208,7 @@ class Tree:
         if not path:
             raise PermissionDenied("the root of a storage cannot be moved")
         node = self._existing(path)
-        refuse_stale(node, expect, path)
+        refuse_stale(node.entry(), expect, path)
         return node
 
     def _check_above(self, path: RelPath) -> None:
@@ -226,7 +226,7 @@ class Tree:
         there = self.find(target)
         if there is not None and replace is ABSENT:
             raise AlreadyExists("something is there already", path=target)
-        refuse_stale(there, replace, target)
+        refuse_stale(_entry(there), replace, target)
         if isinstance(node, Directory):
             self._check_directory_target(there, source, target)
         elif isinstance(there, Directory):
@@ -266,21 +266,14 @@ class Tree:
         self._changed(path)
 
 
+def _entry(node: Node | None) -> Entry | None:
+    return node.entry() if node is not None else None
+
+
 def _size(node: Node | None) -> int:
     if isinstance(node, File):
         return len(node.data)
     return sum(map(_size, node.children.values())) if isinstance(node, Directory) else 0
-
-
-def refuse_stale(node: Node | None, expect: Expect, path: RelPath) -> None:
-    """Raises Stale unless `node` is what was expected."""
-    if expect is None:
-        return
-    if expect is ABSENT:
-        if node is not None:
-            raise Stale("something is there where nothing was expected", path=path)
-    elif node is None or node.entry().token != expect:
-        raise Stale("it is not the version that was expected", path=path)
 
 
 def walk(tree: Tree, path: RelPath, *, recursive: bool) -> Iterator[tuple[RelPath, Entry]]:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mountsync.errors import ConfigError
 from mountsync.storage.api import Storage
+from mountsync.storage.extras import extra
 from mountsync.storage.options import OpenContext, Option, OptionKind
 
 OPTIONS: tuple[Option, ...] = (
@@ -41,12 +41,6 @@ _EXTRA = ("modal_proto", "grpclib", "aiohttp", "h2", "google")
 
 async def open_storage(options: Mapping[str, object], path: str, context: OpenContext) -> Storage:
     """Opens `volume/folder` (all volumes for an empty path). Raises what `opening.open_modal` says."""
-    try:
+    with extra("modal", _EXTRA):
         from mountsync.storage.modal.opening import open_modal  # noqa: PLC0415 - heavy, and an extra
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _EXTRA:
-            raise
-        raise ConfigError(
-            "remotes of type modal need more packages", hint="pip install 'mountsync[modal]'"
-        ) from error
     return await open_modal(options, path, context.state_dir)

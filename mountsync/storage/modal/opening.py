@@ -13,6 +13,7 @@ import trio
 
 from mountsync.errors import Unreachable
 from mountsync.paths import RelPath, rel_path
+from mountsync.storage.kept import load, save
 from mountsync.storage.modal.book import Book
 from mountsync.storage.modal.download import Slots
 from mountsync.storage.modal.moves import Journal
@@ -103,7 +104,7 @@ async def _label(volumes: Volumes, base: RelPath, pin_path: Path) -> str:
     name = base.partition("/")[0]
     if not name:
         return ""
-    pin = await trio.to_thread.run_sync(_read_pin, pin_path)
+    pin = await trio.to_thread.run_sync(load, pin_path, _Pin)
     try:
         book = await (volumes.find(name) if volumes.creates else volumes.get(name))
     except Unreachable:
@@ -112,7 +113,7 @@ async def _label(volumes: Volumes, base: RelPath, pin_path: Path) -> str:
         return pin.label
     fresh = _next_pin(pin, book.volume.id if book is not None else None)
     if fresh != pin:
-        await trio.to_thread.run_sync(_write_pin, pin_path, fresh)
+        await trio.to_thread.run_sync(save, pin_path, fresh)
     return fresh.label
 
 
@@ -121,17 +122,3 @@ def _next_pin(pin: _Pin | None, volume: str | None) -> _Pin:
     if pin is None or (pin.volume is not None and volume is not None and pin.volume != volume):
         return _Pin(volume, volume or "new")
     return _Pin(volume if volume is not None else pin.volume, pin.label)
-
-
-def _read_pin(path: Path) -> _Pin | None:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=_Pin)
-    except (FileNotFoundError, msgspec.MsgspecError):
-        return None
-
-
-def _write_pin(path: Path, pin: _Pin) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_suffix(".new")
-    temporary.write_bytes(msgspec.json.encode(pin))
-    os.replace(temporary, path)

@@ -20,10 +20,11 @@ from mountsync.formats.rclone_names import to_rclone
 from mountsync.model.entry import DIRECTORY, Digest, Entry, Kind
 from mountsync.paths import ROOT, RelPath, is_within
 from mountsync.storage.api import ABSENT, Expect, Usage
+from mountsync.storage.expectations import refuse_stale
 from mountsync.storage.rclone.listing import Place
 from mountsync.storage.rclone.objects import Remote
 from mountsync.storage.rclone.staging import Staging
-from mountsync.storage.rclone.storage import ALWAYS, RcloneStorage, refuse_stale
+from mountsync.storage.rclone.storage import ALWAYS, RcloneStorage
 
 
 def with_capabilities(place: Place, staging: Staging, *, concurrency: int) -> RcloneStorage:

@@ -11,6 +11,7 @@ import msgspec
 import trio
 
 from mountsync.errors import ConfigError, Unreachable
+from mountsync.storage.kept import load, save
 from mountsync.storage.rclone.capabilities import with_capabilities
 from mountsync.storage.rclone.listing import Place
 from mountsync.storage.rclone.objects import Remote
@@ -71,7 +72,7 @@ async def _facts(rpc: Rpc, remote: str, state_dir: Path) -> Remote:
             return kept
         raise Unreachable(f"{remote}: {error.reason}") from error
     facts = msgspec.json.decode(answer, type=Remote)
-    await trio.to_thread.run_sync(_keep, place, remote, facts)
+    await trio.to_thread.run_sync(save, place, _Kept(_name(remote), facts))
     return facts
 
 
@@ -85,16 +86,9 @@ def _name(remote: str) -> str:
     return hashlib.sha256(remote.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _keep(place: Path, remote: str, facts: Remote) -> None:
-    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = place.with_suffix(".new")
-    fresh.write_bytes(msgspec.json.encode(_Kept(_name(remote), facts)))
-    fresh.replace(place)
-
-
 def _load(place: Path, remote: str) -> Remote | None:
     try:
-        kept = msgspec.json.decode(place.read_bytes(), type=_Kept)
-    except (OSError, msgspec.MsgspecError):
-        return None
-    return kept.facts if kept.remote == _name(remote) else None
+        kept = load(place, _Kept)
+    except OSError:
+        return None  # then nothing can be said but that the remote does not answer
+    return kept.facts if kept is not None and kept.remote == _name(remote) else None

@@ -20,7 +20,8 @@ from mountsync.errors import (
 from mountsync.formats.rclone_names import to_rclone
 from mountsync.model.entry import DIRECTORY, Entry, Kind
 from mountsync.paths import ROOT, RelPath, ancestors, name_of, parent_of
-from mountsync.storage.api import ABSENT, Expect, Listed, Source, StorageInfo
+from mountsync.storage.api import Expect, Listed, Source, StorageInfo
+from mountsync.storage.expectations import refuse_stale
 from mountsync.storage.locks import PathLocks
 from mountsync.storage.rclone import objects
 from mountsync.storage.rclone.listing import Place, RcloneListing
@@ -239,11 +240,3 @@ def _refuse_other(answer: Answer, entry: Entry, path: RelPath) -> None:
         seconds = int(parsedate_to_datetime(modified).timestamp())
         if seconds != entry.mtime_ns // _SECOND_NS:
             raise Stale("it changed before it was read", path=path)
-
-
-def refuse_stale(there: Entry | None, expect: Expect, path: RelPath) -> None:
-    """Raises Stale when what is there is not what was expected."""
-    if expect is ABSENT and there is not None:
-        raise Stale("something is there where nothing was expected", path=path)
-    if expect is not None and expect is not ABSENT and (there is None or there.token != expect):
-        raise Stale("it is not the version that was expected", path=path)

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mountsync.errors import ConfigError
 from mountsync.storage.api import Storage
+from mountsync.storage.extras import extra
 from mountsync.storage.options import OpenContext, Option, OptionKind
 
 OPTIONS: tuple[Option, ...] = (
@@ -59,12 +59,6 @@ _EXTRA = ("botocore", "urllib3", "jmespath", "dateutil", "six")
 
 async def open_storage(options: Mapping[str, object], path: str, context: OpenContext) -> Storage:
     """Opens `bucket/prefix` (the list of buckets for an empty path). Raises what `open_s3` says."""
-    try:
+    with extra("s3", _EXTRA):
         from mountsync.storage.s3.opening import open_s3  # noqa: PLC0415 - heavy, and an extra
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _EXTRA:
-            raise
-        raise ConfigError(
-            "remotes of type s3 need more packages", hint="pip install 'mountsync[s3]'"
-        ) from error
     return await open_s3(options, path, context.state_dir)

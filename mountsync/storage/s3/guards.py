@@ -6,7 +6,6 @@ refuses; where it does not, they change nothing but objects under random names i
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +15,7 @@ import trio
 
 from mountsync.errors import MountsyncError, NotFound, Stale, Unreachable, Unsupported
 from mountsync.paths import OURS, RelPath
+from mountsync.storage.kept import load, save
 from mountsync.storage.s3.client import Client
 from mountsync.storage.s3.keys import Keys
 from mountsync.storage.s3.refusals import NoSuchUpload
@@ -46,7 +46,7 @@ async def known_guards(client: Client, keys: Keys, place: Path) -> Guards:
     """What is known of the server, asked when it is not. A bucket that we may not write to has none."""
     if client.knows_amazon:
         return ALL
-    kept = await trio.to_thread.run_sync(load, place)
+    kept = await trio.to_thread.run_sync(load, place, Guards)
     if kept is not None:
         return kept
     try:
@@ -113,19 +113,3 @@ async def _refuses(client: Client, operation: str, key: str, **parameters: Any) 
 
 def _source(client: Client, key: str) -> dict[str, str]:
     return {"Bucket": client.bucket, "Key": key}
-
-
-def load(place: Path) -> Guards | None:
-    """What was found out before; None when nothing can be read."""
-    try:
-        return msgspec.json.decode(place.read_bytes(), type=Guards)
-    except (FileNotFoundError, msgspec.MsgspecError):
-        return None
-
-
-def save(place: Path, guards: Guards) -> None:
-    """Keeps it for the next start."""
-    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = place.with_suffix(".new")
-    fresh.write_bytes(msgspec.json.encode(guards))
-    os.replace(fresh, place)

@@ -8,10 +8,11 @@ from pathlib import Path
 import trio
 
 from mountsync.errors import AccessRefused, NotFound, PermissionDenied, Unreachable
+from mountsync.storage.kept import load
 from mountsync.storage.s3.attempts import Attempts
 from mountsync.storage.s3.buckets import BucketList
 from mountsync.storage.s3.client import DEFAULT_REGION, Client
-from mountsync.storage.s3.guards import ALL, Guards, known_guards, load
+from mountsync.storage.s3.guards import ALL, Guards, known_guards
 from mountsync.storage.s3.keys import Keys
 from mountsync.storage.s3.refusals import NoBucket
 from mountsync.storage.s3.settings import Settings, read_settings
@@ -46,7 +47,7 @@ async def _guards(client: Client, settings: Settings, place: Path) -> Guards:
     except NoBucket:
         raise
     except Unreachable:
-        kept = ALL if client.knows_amazon else await trio.to_thread.run_sync(load, place)
+        kept = ALL if client.knows_amazon else await trio.to_thread.run_sync(load, place, Guards)
         if kept is None:
             raise
         return kept

@@ -17,6 +17,7 @@ from mountsync.errors import AlreadyExists, IsADirectory, NotFound, PathError, S
 from mountsync.model.entry import Entry, Kind, Token
 from mountsync.paths import RelPath
 from mountsync.storage.api import ABSENT, Enforcement, Expect, Listed, Source, StorageInfo
+from mountsync.storage.expectations import refuse_stale
 from mountsync.storage.s3 import mtimes
 from mountsync.storage.s3.attempts import Attempts
 from mountsync.storage.s3.client import Client
@@ -102,7 +103,7 @@ class S3Storage:
             raise refused
         if there is not None and there.kind is Kind.DIRECTORY:
             raise IsADirectory("a directory is there", path=path)
-        _refuse_stale(there, expect, path)
+        refuse_stale(there, expect, path)
         when = self._now_ns() if mtime_ns is None else mtime_ns
         token = await self._uploader.put(path, source, {mtimes.KEY: mtimes.to_text(when)}, expect)
         self._came(path)
@@ -194,17 +195,10 @@ class S3Storage:
         await self._client.aclose()
 
 
-def _refuse_stale(there: Entry | None, expect: Expect, path: RelPath) -> None:
-    if expect is ABSENT and there is not None:
-        raise Stale("something is there where nothing was expected", path=path)
-    if expect is not None and expect is not ABSENT and (there is None or there.token != expect):
-        raise Stale("it is not the version that was expected", path=path)
-
-
 def _refuse_target(there: Entry | None, replace: Expect, target: RelPath) -> None:
     if replace is ABSENT and there is not None:
         raise AlreadyExists("something is there already", path=target)
-    _refuse_stale(there, replace, target)
+    refuse_stale(there, replace, target)
     if there is not None and there.kind is Kind.DIRECTORY:
         raise IsADirectory("a directory is there", path=target)
 

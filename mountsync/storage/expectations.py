@@ -1,0 +1,16 @@
+"""The look just before a step, for storages that know entries by their tokens."""
+
+from __future__ import annotations
+
+from mountsync.errors import Stale
+from mountsync.model.entry import Entry
+from mountsync.paths import RelPath
+from mountsync.storage.api import ABSENT, Expect
+
+
+def refuse_stale(there: Entry | None, expect: Expect, path: RelPath) -> None:
+    """Raises Stale unless what is there is what was expected."""
+    if expect is ABSENT and there is not None:
+        raise Stale("something is there where nothing was expected", path=path)
+    if expect is not None and expect is not ABSENT and (there is None or there.token != expect):
+        raise Stale("it is not the version that was expected", path=path)
