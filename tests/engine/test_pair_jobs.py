@@ -152,6 +152,19 @@ async def test_offline_is_a_state_and_passes(home, quick_clock):
         assert (await bench.job.status()).state == "settled"
 
 
+async def test_a_side_that_goes_away_while_a_hint_is_followed_comes_back(home, quick_clock):
+    bench = Bench(home, memory("a"), memory("b"))
+    await old(bench.a, "first", b"0")
+    async with bench.running():
+        await bench.until(lambda: settled(bench))
+        bench.b.faults.fail_next("stat", Unreachable("away"), times=3)
+        await old(bench.a, "d/x", b"1")
+        await trio.sleep(700)
+        assert "offline" in bench.heard.states
+        assert await tree_of(bench.b) == {"first": b"0", "d": None, "d/x": b"1"}
+        assert (await bench.job.status()).state == "settled"
+
+
 async def test_a_remote_that_cannot_be_opened_is_tried_again(home, quick_clock):
     bench = Bench(home, memory("a"), memory("b"))
     bench.refuse = NotFound("no such folder")

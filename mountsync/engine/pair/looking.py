@@ -16,6 +16,7 @@ from mountsync.model.side import Side
 from mountsync.paths import ROOT, RelPath, ancestors, is_ours, is_within
 from mountsync.state.pairs import Rows, form_of
 from mountsync.storage.api import Listed
+from mountsync.storage.together import each
 
 _SLICE: Final = 250
 _ASKERS: Final = 8
@@ -96,18 +97,15 @@ class Looker:
             )
 
     async def around(self, paths: Iterable[RelPath], sight: Sight) -> None:
-        """Looks at the paths, all below them, and the directories above them."""
+        """Looks at the paths, all below them, and the directories above them. Raises Unreachable."""
         tops = _topmost(paths)
         above = {up for path in tops for up in ancestors(path)}
-        waiting = iter([*((path, True) for path in tops), *((path, False) for path in above)])
+        wanted = [*((path, True) for path in tops), *((path, False) for path in above)]
 
-        async def work() -> None:
-            for path, deep in waiting:
-                await self._ask(path, sight, deep=deep)
+        async def ask(item: tuple[RelPath, bool]) -> None:
+            await self._ask(item[0], sight, deep=item[1])
 
-        async with trio.open_nursery() as nursery:
-            for _ in range(_ASKERS):
-                nursery.start_soon(work)
+        await each(wanted, ask, at_once=_ASKERS)
 
     async def _ask(self, path: RelPath, sight: Sight, *, deep: bool) -> None:
         try:
