@@ -21,6 +21,7 @@ class Following(EngineSyncer):
     begun = 0
     ended = 0
     fails = 0
+    failure: Exception = Unreachable("away")
 
     async def continuous(self, request):
         kind = type(self)
@@ -28,7 +29,7 @@ class Following(EngineSyncer):
         try:
             if kind.fails:
                 kind.fails -= 1
-                raise Unreachable("away")
+                raise kind.failure
             while True:
                 run = PairRun(
                     request.a, request.b, request.state, request.pair_id, request.options,
@@ -110,6 +111,32 @@ async def test_one_that_fails_is_tried_again(bench, syncer, autojump_clock):
     assert SessionState.OFFLINE.value in bench.heard.states
     assert syncer.begun == 3
     assert await tree_of(bench.b) == {"f": b"one"}
+
+
+async def test_what_our_watchers_tell_meanwhile_is_its_business(bench, syncer):
+    """Nobody else works it off: it is neither kept nor waited for."""
+    async with bench.running():
+        await bench.job.flush(timeout=20)
+        for number in range(10):
+            await put(bench.a, f"f{number}", b"1")
+        assert (await bench.job.flush(timeout=20)).state == SessionState.SETTLED.value
+        assert bench.job._hints == set()
+
+
+async def test_one_that_fails_in_several_places_at_once_is_tried_again(bench, syncer, autojump_clock):
+    syncer.fails, syncer.failure = 1, ExceptionGroup("tasks", [Unreachable("away"), Unreachable("gone")])
+    await put(bench.a, "f", b"one")
+    async with bench.running():
+        await bench.until(lambda: told(bench.heard.cycles == 1), seconds=600)
+    assert SessionState.OFFLINE.value in bench.heard.states
+    assert await tree_of(bench.b) == {"f": b"one"}
+
+
+async def test_a_bug_among_its_failures_is_not_hidden(bench, syncer, autojump_clock):
+    syncer.fails, syncer.failure = 1, ExceptionGroup("tasks", [Unreachable("away"), ValueError("a bug")])
+    with pytest.RaisesGroup(Unreachable, ValueError, flatten_subgroups=True):
+        async with bench.running():
+            await trio.sleep(60)
 
 
 async def told(value):

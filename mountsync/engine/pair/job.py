@@ -23,7 +23,7 @@ from mountsync.engine.pair.syncers import Continuous, ContinuousSyncer, OneShot,
 from mountsync.engine.pair.watching import SideWatch
 from mountsync.engine.settle import wait_before_retry
 from mountsync.engine.transfers import Tally, Transfers
-from mountsync.errors import Halted, MountsyncError, NotFound, Unreachable, Unsupported
+from mountsync.errors import Busy, Halted, MountsyncError, NotFound, Unreachable, Unsupported, alone_in
 from mountsync.model.entry import Entry
 from mountsync.model.plan import Conflict, ConflictPolicy, Side
 from mountsync.model.status import (
@@ -41,7 +41,11 @@ _KEEP: Final = {"local": ConflictPolicy.A, "remote": ConflictPolicy.B, "both": C
 _LONGEST_GATHER: Final = 10
 """How many times the write delay a change waits, at most, for the others to come to rest."""
 _MANY_HINTS: Final = 500
+_RUNS_TO_REST: Final = 5
+"""So many runs more a flush waits for; who writes all the time does not hold it up for ever."""
 _FAILED_WAIT_S: Final = 60.0
+_AWAY: Final = frozenset({SessionState.OFFLINE, SessionState.FAILED})
+"""Hints wait until it is tried again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +107,13 @@ class Job:
         self.paused = False
         self._asked = 0
         self._answered = 0
+        self._runs = 0
+        self._wanted_run = 0
+        """The last of the runs that somebody had asked for."""
+        self._hurried = 0
+        """How many wait for a run, and for what is hinted at meanwhile."""
+        self._follows = False
+        self._over = False
         self._changed = trio.Event()
         self._running: trio.CancelScope | None = None
         self._state = SessionState.STARTING
@@ -125,11 +136,17 @@ class Job:
 
     async def run(self) -> None:
         """Keeps the pair in sync. A failure is told and tried again; none ends the job."""
-        while True:
-            try:
-                await self._open_and_work()
-            except MountsyncError as error:
-                await self._failed(error)
+        try:
+            while True:
+                try:
+                    await self._open_and_work()
+                except MountsyncError as error:
+                    await self._failed(error)
+                except ExceptionGroup as group:
+                    await self._failed(_in(group))
+        finally:
+            self._over = True
+            self._wake()
 
     async def _failed(self, error: MountsyncError) -> None:
         offline = isinstance(error, Unreachable)
@@ -190,6 +207,9 @@ class Job:
                 self._running = None
             if whole:
                 self._make_good(losses)
+            self._runs += 1
+            if asked > self._answered:
+                self._wanted_run = self._runs
             self._answer(asked)
 
     def _make_good(self, losses: Iterable[int]) -> None:
@@ -199,7 +219,7 @@ class Job:
     async def _run_once(self, a: Storage, b: Storage, only: frozenset[RelPath] | None) -> None:
         settings = self.settings
         options = replace(settings.options, confirmed=self._confirmed)
-        self._begin_progress()
+        self._begin_progress(to_do=len(only or ()))
         self._enter(SessionState.SCANNING if only is None else SessionState.APPLYING, None)
         one_way = options.direction is not Direction.BOTH
         syncer = find_syncer(a.info.type, b.info.type, one_shot=True, unidirectional=one_way)
@@ -219,6 +239,7 @@ class Job:
         while True:
             await self._wait_until_due()
             self._hints.clear()
+            self._follows = True
             self._begin_progress()
             self._enter(SessionState.SCANNING, None)
             try:
@@ -230,6 +251,7 @@ class Job:
                     )
             finally:
                 self._running = None
+                self._follows = False
 
     async def _follow(self, syncer: ContinuousSyncer, a: Storage, b: Storage) -> None:
         settings = self.settings
@@ -257,10 +279,10 @@ class Job:
                 )
             )
 
-    def _begin_progress(self) -> None:
+    def _begin_progress(self, *, to_do: int = 0) -> None:
         bandwidth = self.settings.options.bandwidth
         self._progress = Progress(
-            transfers=Transfers.limited(bandwidth, self.tally), tell=self._listener.change
+            transfers=Transfers.limited(bandwidth, self.tally), to_do=to_do, tell=self._listener.change
         )
 
     # Waiting
@@ -294,13 +316,17 @@ class Job:
         """Waits; tells whether somebody asked for a run at once."""
         end = trio.current_time() + seconds
         while (left := end - trio.current_time()) > 0:
-            if ROOT in self._hints or self._asked > self._answered:
+            if ROOT in self._hints or self._asked > self._answered or self._is_hurried():
                 return True
             await self._bell.wait_at_most(left)
         return False
 
+    def _is_hurried(self) -> bool:
+        """Whether a flush waits for hints; after so many runs it is answered, and changes rest again."""
+        return self._hurried > 0 and self._runs < self._wanted_run + _RUNS_TO_REST
+
     def _hint(self, path: RelPath) -> None:
-        if path not in self._hints:
+        if path not in self._hints and not self._follows:  # a syncer that follows has a watch of its own
             self._hints.add(path)
             self._bell.ring()
 
@@ -383,6 +409,9 @@ class Job:
     async def status(self) -> Status:
         """All there is to show, from memory."""
         await trio.lowlevel.checkpoint()
+        return self._status()
+
+    def _status(self) -> Status:
         settings, progress = self.settings, self._progress
         arrow = "<->" if settings.options.direction is Direction.BOTH else "->"
         busy = self._running is not None
@@ -393,7 +422,7 @@ class Job:
             pid=os.getpid(),
             state=(SessionState.PAUSED if self.paused else self._state).value,
             reason="paused by request" if self.paused else self._said(),
-            pending=max(0, progress.to_do - progress.done) if busy else len(self._hints - {ROOT}),
+            pending=(max(0, progress.to_do - progress.done) if busy else 0) + len(self._hints - {ROOT}),
             pending_bytes=sum(each.size - each.done for each in progress.transfers.snapshot()) if busy else 0,
             transfers=progress.transfers.snapshot(),
             conflicts=list(self._conflicts.values()),
@@ -413,19 +442,45 @@ class Job:
         return "; ".join(said) or None
 
     async def flush(self, *, timeout: float | None) -> Status:
-        """A whole run now; returns when it is over, or after `timeout` seconds."""
+        """A whole run now; returns when it is over, or after `timeout` seconds.
+
+        What was hinted at meanwhile, mostly our own writes, is looked at too, in a few runs at most: what
+        is pending then is really left. Raises Halted, Busy when the job ends before.
+        """
         if self._state.halted:
             raise Halted(
                 self._reason or "a safety stop", hint=f"mountsync resume {self.settings.name} --confirm"
             )
         self._asked += 1
-        wanted = self._asked
+        self._hurried += 1
         self._bell.ring()
         self._wake()
-        with trio.move_on_after(float("inf") if timeout is None else timeout):
-            while self._answered < wanted and not self.paused:
-                await self._changed.wait()
-        return await self.status()
+        try:
+            with trio.move_on_after(float("inf") if timeout is None else timeout):
+                await self._until_at_rest(self._asked)
+        finally:
+            self._hurried -= 1
+        return self._status()  # with no checkpoint in between, in which more hints could come
+
+    async def _until_at_rest(self, wanted: int) -> None:
+        """Returns when the wanted run was made and all hints were followed, or cannot be now."""
+        while self._answered < wanted and not self.paused:
+            await self._next_change()
+        last = self._runs + _RUNS_TO_REST
+        while self._is_restless() and self._runs < last:
+            await self._next_change()
+
+    def _is_restless(self) -> bool:
+        """Whether hints are followed now, or will be at once."""
+        if self._follows or not self._may_work() or self._state in _AWAY:
+            return False
+        return bool(self._hints) or self._running is not None
+
+    async def _next_change(self) -> None:
+        """Raises Busy when there will be none."""
+        if self._over:
+            raise Busy("the job was stopped meanwhile", hint=f"mountsync start {self.settings.name}")
+        await self._changed.wait()
 
     async def pause(self) -> None:
         """No transfers from now on; what was done of a run that is under way is kept."""
@@ -457,6 +512,14 @@ class Job:
             raise NotFound("there is no conflict", path=path, hint="see `mountsync conflicts`")
         self._overrides[place] = _KEEP[keep]
         await self.flush(timeout=None)
+
+
+def _in(group: ExceptionGroup[Exception]) -> MountsyncError:
+    """The first error of a group, if all of them are ours; else raises the group: it is a bug."""
+    error = alone_in(group)
+    if not isinstance(error, MountsyncError) or group.split(MountsyncError)[1] is not None:
+        raise group
+    return error
 
 
 async def _close(storage: Storage) -> None:
