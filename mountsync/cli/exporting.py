@@ -65,7 +65,7 @@ def export(*, target: str, directory: str, cache_dir: str | None, as_json: bool)
     tally = _Tally()
     running = mount_at(target) if is_local_path(target) else None
     if running is not None:
-        _copy_all(_mounted(os.fsencode(running.mountpoint)), goal, tally)
+        _copy_all(_mounted(os.fsencode(running.mountpoint), tally), goal, tally)
     else:
         _copy_state(_state_of(target, cache_dir), goal, tally)
     _report(tally, as_json=as_json)
@@ -102,32 +102,52 @@ def _copy_state(folder: Path, goal: bytes, tally: _Tally) -> None:
         lock.release()
 
 
-def _mounted(root: bytes) -> Iterator[Item]:
-    """Everything in a running mount. Looking at the state of a file downloads nothing."""
-    for folder, _, _ in os.walk(root):
-        for entry in os.scandir(folder):
-            found = entry.stat(follow_symlinks=False)
-            path = entry.path
-            here = stat.S_ISREG(found.st_mode) and os.getxattr(path, _STATE) not in _ELSEWHERE
-            yield Item(
-                path=path[len(root) + 1 :],
-                mode=found.st_mode,
-                mtime_ns=found.st_mtime_ns,
-                size=found.st_size,
-                link=found.st_ino,
-                target=os.readlink(path) if stat.S_ISLNK(found.st_mode) else None,
-                open=partial(os.open, path, os.O_RDONLY | os.O_CLOEXEC) if here else None,
-                missing=stat.S_ISREG(found.st_mode) and not here,
-            )
+def _mounted(root: bytes, tally: _Tally) -> Iterator[Item]:
+    """Everything in a running mount, parents first; what cannot be looked at is noted as failed.
+
+    Looking at the state of a file downloads nothing.
+    """
+    waiting = [b""]
+    while waiting:
+        folder = waiting.pop()
+        with _noted(folder, tally):
+            for name in os.listdir(os.path.join(root, folder)):
+                path = os.path.join(folder, name)
+                with _noted(path, tally):
+                    item = _item(os.path.join(root, path), path)
+                    if stat.S_ISDIR(item.mode):
+                        waiting.append(path)
+                    yield item
+
+
+def _item(place: bytes, path: bytes) -> Item:
+    found = os.lstat(place)
+    here = stat.S_ISREG(found.st_mode) and os.getxattr(place, _STATE) not in _ELSEWHERE
+    return Item(
+        path=path,
+        mode=found.st_mode,
+        mtime_ns=found.st_mtime_ns,
+        size=found.st_size,
+        link=found.st_ino,
+        target=os.readlink(place) if stat.S_ISLNK(found.st_mode) else None,
+        open=partial(os.open, place, os.O_RDONLY | os.O_CLOEXEC) if here else None,
+        missing=stat.S_ISREG(found.st_mode) and not here,
+    )
+
+
+@contextlib.contextmanager
+def _noted(path: bytes, tally: _Tally) -> Iterator[None]:
+    """What the system refuses is noted, and the rest goes on."""
+    try:
+        yield
+    except OSError as error:
+        tally.failed.append(_failed(from_os_error(error, os.fsdecode(path or b"."))))
 
 
 def _copy_all(found: Iterator[Item], goal: bytes, tally: _Tally) -> None:
     for item in found:
-        name = os.fsdecode(item.path)
-        try:
+        with _noted(item.path, tally):
             _copy(item, os.path.join(goal, item.path), tally)
-        except OSError as error:
-            tally.failed.append(_failed(from_os_error(error, name)))
         _tell(tally)
     for path, mtime_ns in reversed(tally.times):
         with contextlib.suppress(OSError):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from tests.parts.trees import differences
 
 WHEN = 1_600_000_000_123_456_789
 BIG = body(3 << 20)
+PLAIN = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+"""Before a command: the same user, who may read only what its modes allow."""
 
 
 class Place:
@@ -55,7 +58,7 @@ class Place:
         )
         return found
 
-    def right(self, told: dict[str, object]) -> None:
+    def right(self, told: dict[str, object], besides: Sequence[str] = ()) -> None:
         assert (told["missing"], told["failed"]) == (["only there"], [])
         assert (told["files"], told["bytes"]) == (3, len(BIG) + 5)
         goal = self.goal
@@ -64,7 +67,7 @@ class Place:
         assert (goal / "sub/link").readlink() == Path("small")
         found = (goal / "sub/deep/again").stat()
         assert (found.st_nlink, found.st_mode & 0o7777, found.st_mtime_ns) == (2, 0o640, WHEN)
-        assert sorted(one.name for one in goal.iterdir()) == ["odd\nname", "sub"]
+        assert sorted(one.name for one in goal.iterdir()) == sorted(["odd\nname", "sub", *besides])
 
 
 @pytest.fixture
@@ -92,6 +95,19 @@ def test_after_a_kill_without_the_remote(place: Place) -> None:
     place.kill()
     place.remote.rename(place.remote.with_name("gone"))
     place.right(place.export(place.remote))
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may read everything")
+def test_a_folder_that_cannot_be_read_is_told_and_the_rest_is_copied(place: Place) -> None:
+    place.fill()
+    (place.folder / "shut").mkdir()
+    (place.folder / "shut/inside").write_bytes(b"inside")
+    (place.folder / "shut").chmod(0)
+    done = place.shell.run("export", str(place.folder), str(place.goal), "--json", before=PLAIN)
+    told = json.loads(done.out)
+    assert done.code == 3
+    assert [(one["class"], one["path"]) for one in told["failed"]] == [("PermissionDenied", "shut")]
+    place.right(told | {"failed": []}, besides=("shut",))
 
 
 def test_what_it_refuses(place: Place, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,9 +70,10 @@ class Shell:
         assert "Traceback" not in texts[1], texts[1]
         return Outcome(code, *texts)
 
-    def run(self, *args: str | bytes, **environment: str) -> Outcome:
+    def run(self, *args: str | bytes, before: Sequence[str] = (), **environment: str) -> Outcome:
+        """One command in a process of its own; `before` are the words that start it otherwise."""
         done = subprocess.run(
-            [sys.executable, "-m", "mountsync", *args],
+            [*before, sys.executable, "-m", "mountsync", *args],
             env=self.environment | environment,
             cwd=self.home,
             capture_output=True,
