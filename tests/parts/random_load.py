@@ -6,6 +6,7 @@ import hashlib
 import os
 import random
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ class Program:
     known: set[str] = field(default_factory=set)
     doubt: Doubt = field(default_factory=Doubt)
     steps: int = 0
+    """How many changes were told done."""
     failure: BaseException | None = None
     serial: int = 0
     came_back: list[str] = field(default_factory=list)
@@ -63,8 +65,8 @@ class Program:
                     verb(root)
                     if self.doubt.paths:
                         self.history.append(f"{verb.__name__} {sorted(self.doubt.paths)}")
+                        self.steps += 1
                     self.doubt = Doubt()
-                    self.steps += 1
         except OSError as error:
             if not ended.is_set():
                 error.add_note("\n".join(self.history[-20:]))
@@ -242,14 +244,24 @@ class Crowd:
         self.programs = [Program(f"p{number}", random.Random(f"{seed} {number}")) for number in range(count)]
         self._ended = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._before: list[int] = []
 
     def begin(self, root: Path) -> None:
         self._ended.clear()
+        self._before = [program.steps for program in self.programs]
         self._threads = [
             threading.Thread(target=program.work, args=(root, self._ended)) for program in self.programs
         ]
         for thread in self._threads:
             thread.start()
+
+    def until_all_worked(self) -> None:
+        """Waits until each program has made a change since `begin`, or has failed: `join` tells why."""
+        latest = time.monotonic() + 60
+        for program, before, thread in zip(self.programs, self._before, self._threads, strict=True):
+            while program.steps == before and thread.is_alive():
+                assert time.monotonic() < latest, f"{program.name} does not get on"
+                time.sleep(0.01)
 
     def expect_the_end(self) -> None:
         """From now on errors are no failures."""

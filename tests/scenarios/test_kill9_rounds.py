@@ -28,6 +28,7 @@ def test_rounds(new_mount: Callable[..., Mounted]) -> None:
         for number in range(ROUNDS):
             crowd.begin(mount.path)
             time.sleep(chance.uniform(0.1, 1.2))
+            crowd.until_all_worked()
             crowd.expect_the_end()
             mount.kill9()
             crowd.join()
@@ -45,4 +46,6 @@ def test_rounds(new_mount: Callable[..., Mounted]) -> None:
     half_written = {path: seen - crowd.known for path, seen in witness.seen.items() if seen - crowd.known}
     assert half_written == {}
     mount.umount()
-    assert steps > ROUNDS
+    # How far a program gets in a second is the machine's affair: usually dozens of changes, under load
+    # perhaps none. What holds everywhere is what is waited for: one change of each program before a kill.
+    assert steps >= len(crowd.programs) * ROUNDS
