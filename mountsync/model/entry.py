@@ -7,10 +7,21 @@ from enum import Enum
 from typing import Final, NewType
 
 Token = NewType("Token", str)
-"""Opaque text of a storage that changes if and only if the content changes (an ETag, a version)."""
+"""Opaque text of a storage that changes if and only if the content changes (an ETag, a version).
+
+One that ends in `PROVISIONAL` will be another soon, whether or not the content changes.
+"""
+
+PROVISIONAL: Final = "~"
 
 Digest = NewType("Digest", str)
 """The sha256 of a whole content, 64 lower-case hexadecimal digits."""
+
+
+def is_provisional(token: Token) -> bool:
+    """Whether another token after this one says nothing about the content."""
+    return token.endswith(PROVISIONAL)
+
 
 EMPTY_DIGEST: Final = Digest("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from mountsync.model.base import Agreed, agree
-from mountsync.model.entry import DIRECTORY, Entry, Kind, Problem
+from mountsync.model.entry import DIRECTORY, Entry, Kind, Problem, is_provisional
 from mountsync.model.listing import Scan
 from mountsync.model.plan import (
     Action,
@@ -259,15 +259,17 @@ class Merge:
     def _changed(self, spot: Spot, side: Side, entry: Entry) -> bool | None:
         """Whether `side` differs from base; None when a digest is missing that is worth its price.
 
-        Where a digest is a transfer, another token is taken for another content. But where no token was
-        agreed, because the file was in doubt, nothing speaks for a change yet.
+        Where a digest is a transfer, another token is taken for another content. But where the file was
+        in doubt, so that no token was agreed or a provisional one, nothing speaks for a change yet.
         """
         if spot.base is None:
             return True
         verdict = self._comparator.since(spot.base, entry, side)
         if verdict is not Verdict.UNKNOWN:
             return verdict is Verdict.DIFFERENT
-        if not self._settings.rules(side).cheap_digests and spot.base.token(side) is not None:
+        token = spot.base.token(side)
+        doubted = token is None or is_provisional(token)
+        if not self._settings.rules(side).cheap_digests and not doubted:
             return True
         self._want(side, spot.path)
         return None

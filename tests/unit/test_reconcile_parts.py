@@ -167,9 +167,10 @@ def test_an_expensive_side_is_only_hashed_for_a_conflict() -> None:
 
 
 @pytest.mark.parametrize("on_a", [{P: file(7, "e", token="na")}, {}, {P: file(3, "d", token="ta")}])
-def test_a_file_in_doubt_is_hashed_at_any_price(on_a: dict[RelPath, Entry]) -> None:
-    """No token was agreed, because it might have changed in the same moment: that is no change yet."""
-    base = {P: Agreed(file(3, "d"), Token("ta"), None)}
+@pytest.mark.parametrize("agreed", [None, Token("tb~")], ids=["no token", "a provisional one"])
+def test_a_file_in_doubt_is_hashed_at_any_price(on_a: dict[RelPath, Entry], agreed: Token | None) -> None:
+    """No token was agreed that lasts, because it might have changed in the same moment: no change yet."""
+    base = {P: Agreed(file(3, "d"), Token("ta"), agreed)}
     assert want(on_a, {P: file(3, token="tb")}, base, EXPENSIVE) == {(Side.B, P)}
     same, edited = {P: file(3, "d", token="tb")}, {P: file(3, "x", token="tb")}
     plan = reconcile(Scan(on_a), Scan(same), base, settings=EXPENSIVE)

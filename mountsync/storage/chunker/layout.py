@@ -23,7 +23,7 @@ from mountsync.formats.chunk_metadata import (
     encode_metadata,
 )
 from mountsync.formats.chunk_names import ChunkName, NameFormat
-from mountsync.model.entry import Entry, Kind, Problem, Token
+from mountsync.model.entry import PROVISIONAL, Entry, Kind, Problem, Token, is_provisional
 from mountsync.paths import RelPath
 from mountsync.storage.api import Listed
 
@@ -171,8 +171,10 @@ class Layout:
 
     def _token(self) -> Token:
         objects = [self.main, *(piece.entry for piece in self.chunks)]
-        versions = "\0".join(_version(entry) for entry in objects if entry is not None)
-        return Token("chunks:" + hashlib.sha256(versions.encode("utf-8", "surrogateescape")).hexdigest()[:40])
+        known = [_version(entry) for entry in objects if entry is not None]
+        digest = hashlib.sha256("\0".join(known).encode("utf-8", "surrogateescape")).hexdigest()
+        mark = PROVISIONAL if any(map(is_provisional, known)) else ""
+        return Token(f"chunks:{digest[:40]}{mark}")
 
     def refusal(self) -> PathError | None:
         """Why the content cannot be read, None when it can."""
@@ -197,8 +199,8 @@ class Layout:
         return replace(self, chunks=chunks)
 
 
-def _version(entry: Entry) -> str:
-    return entry.token or f"{entry.size}:{entry.mtime_ns}"
+def _version(entry: Entry) -> Token:
+    return entry.token or Token(f"{entry.size}:{entry.mtime_ns}")
 
 
 def needs_verdict(pieces: Pieces, *, metadata: bool) -> bool:

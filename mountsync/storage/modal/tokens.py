@@ -11,23 +11,22 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from mountsync.model.entry import Token
+from mountsync.model.entry import PROVISIONAL, Token
 from mountsync.storage.modal.transport import NativeEntry
 
 YOUNG: Final = 2.0
 """Seconds after its mtime during which a foreign file may change unseen."""
-_MARK: Final = "~"
 
 
 def token_of(native: NativeEntry, variant: str, *, young: bool) -> Token:
     """The token of what is there now."""
     core = f"{native.size}:{native.mtime}"
-    return Token(core + (f":{variant}" if variant else "") + (_MARK if young else ""))
+    return Token(core + (f":{variant}" if variant else "") + (PROVISIONAL if young else ""))
 
 
 def accepts(expect: Token, native: NativeEntry, variant: str) -> bool:
     """Whether what is there now is what `expect` names."""
-    return expect.removesuffix(_MARK) == token_of(native, variant, young=False)
+    return expect.removesuffix(PROVISIONAL) == token_of(native, variant, young=False)
 
 
 def fingerprint(*parts: bytes | str) -> str:
