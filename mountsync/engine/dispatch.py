@@ -13,6 +13,7 @@ from mountsync.engine.apply import LARGE
 from mountsync.engine.bell import Bell
 from mountsync.engine.bugs import note_bug
 from mountsync.engine.condition import Condition
+from mountsync.engine.courtesy import Courtesy
 from mountsync.engine.cycle import MountCycles, Outcome
 from mountsync.engine.ledger import Claim, Ledger
 from mountsync.engine.observe import Seen
@@ -115,6 +116,7 @@ class Dispatcher:
         self._traces = traces
         self._delays = delays
         self._bell = Bell()
+        self._courtesy = Courtesy(volume.traffic)
         self._room = {False: _CYCLES, True: transfers}
         self._moving: Counter[NodeId] = Counter()
         self._suspects: set[NodeId] = set()
@@ -146,7 +148,8 @@ class Dispatcher:
             if self._traces.are_unknown:
                 await self._settle_unknown()
             elif not self._deletes_too_much():
-                self._start_due()
+                at_rest = self.hurried > 0 or await self._courtesy.wait()
+                self._start_due(_CYCLES if at_rest else 1)
                 await self._wait()
 
     async def _settle_unknown(self) -> None:
@@ -183,13 +186,16 @@ class Dispatcher:
     def _delay_ns(self) -> int:
         return 0 if self.hurried else self._delays.write_ns
 
-    def _start_due(self) -> None:
+    def _start_due(self, most: int) -> None:
+        """Starts what is due; small changes in cycles so that no more than `most` of them run."""
         now = self._volume.clock()
         ready = self._ready_rows(now)
         alone = [row for row in ready if row.node in self._suspects]
         rest = [row for row in ready if row.node not in self._suspects]
         small = [row for row in rest if self._size(row) <= LARGE]
         for first in range(0, len(small), _BATCH):
+            if _CYCLES - self._room[False] >= most:
+                break
             self._start(small[first : first + _BATCH], large=False)
         for row in alone:
             self._start([row], large=self._size(row) > LARGE)

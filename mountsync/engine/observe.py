@@ -338,7 +338,7 @@ class Observer:
                     failures.append(error)
 
         async with trio.open_nursery() as nursery:
-            for _ in range(min(_ASKERS, len(paths))):
+            for _ in range(min(max(_ASKERS, self._remote.info.small_at_once), len(paths))):
                 nursery.start_soon(ask)
         if failures:
             raise failures[0]

@@ -18,6 +18,7 @@ import pyfuse3
 import trio
 
 from mountsync.fuse.handshake import Handshake
+from mountsync.vfs.traffic import Traffic
 
 _KNOWN: Final = ("3.4.0", "3.4.1", "3.4.2", "3.5.0")
 """Versions of pyfuse3 whose loop was read and looks up its wait function by name each time."""
@@ -32,8 +33,9 @@ _GONE: Final = select.POLLERR | select.POLLHUP | select.POLLNVAL
 class Gate:
     """The place from which requests are read. One per mount."""
 
-    def __init__(self, fd: int, handshake: Handshake | None = None) -> None:
+    def __init__(self, fd: int, traffic: Traffic, handshake: Handshake | None = None) -> None:
         self._fd = fd
+        self._traffic = traffic
         self._handshake = handshake
         self._greeted = False
         self._poll = select.poll()
@@ -63,6 +65,7 @@ class Gate:
         if self._handshake is not None and self._greet():
             return True
         self._turns += 1
+        self._traffic.requests += 1
         if self._turns < _TURNS:
             found = self._poll.poll(0)
             if found and not found[0][1] & _GONE:

@@ -65,7 +65,7 @@ async def serve(
     mountpoint = os.path.abspath(mountpoint)  # noqa: ASYNC240 - asks the disk for nothing but the cwd
     await trio.to_thread.run_sync(mounting.make_ready, mountpoint)
     link = await trio.to_thread.run_sync(_mount, mountpoint, options)
-    gate = Gate(link.fd, link.handshake)
+    gate = Gate(link.fd, volume.traffic, link.handshake)
     herald = Herald(mountpoint, volume.tree.path) if options.herald and not options.read_only else None
     operations = MountOperations(
         volume,

@@ -373,6 +373,8 @@ def _prepare(connection: apsw.Connection, path: str) -> None:
             f"{path} has format {version}, this mountsync needs {SCHEMA_VERSION}",
             hint="use the version of mountsync that wrote it, or another --cache-dir",
         )
+    # Without it a statement is compiled again for each new value that could change its plan.
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     connection.pragma("journal_mode", "WAL")
     connection.pragma("synchronous", "NORMAL")
     connection.pragma("cache_size", -16000)

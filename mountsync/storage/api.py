@@ -76,6 +76,12 @@ class NameRules:
                 return refused
         return None
 
+    def insist(self, path: RelPath, *, size: int = 0) -> None:
+        """Raises what `refusal` gives."""
+        refused = self.refusal(path, size=size)
+        if refused is not None:
+            raise refused
+
     def largest(self, path: RelPath) -> int | None:  # noqa: ARG002 - for subclasses
         """The largest size in bytes that `refusal` takes at `path`; None when any is as good as another.
 
@@ -122,7 +128,7 @@ class StorageInfo:
     concurrency: int = 4
     """How many transfers at once it bears."""
     small_at_once: int = 0
-    """How many small bodies (64 KiB and less) at once it likes, where they share calls; 0: no more."""
+    """How many small bodies (64 KiB and less), or questions, it likes at once, for they share calls; 0: no more."""
     flat: bool = False
     """One recursive listing is cheaper than one per directory."""
     stable_tokens: bool = False

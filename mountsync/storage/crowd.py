@@ -74,6 +74,7 @@ class Crowd:
             raise
 
     async def _lead(self, own: _Piece) -> None:
+        await trio.lowlevel.cancel_shielded_checkpoint()  # whoever is about to ask comes along
         batch = [own, *(self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST - 1)))]
         for piece in batch:
             piece.scope.shield = True

@@ -79,6 +79,7 @@ class LocalStorage:
         self._temporaries = Temporaries(self._root.folder, state_dir)
         self._threads = trio.CapacityLimiter(_THREADS)
         self._crowd = Crowd(self._threads, _CROWDS)
+        self._lookers = Crowd(self._threads, _CROWDS)
         self._barrier = SharedBarrier(self._sync)
         facts = self._root.facts
         self._info = StorageInfo(
@@ -88,6 +89,7 @@ class LocalStorage:
             case_sensitive=facts.case_sensitive,
             names=facts.names,
             concurrency=4,
+            small_at_once=64,
             stable_tokens=True,
             moves_directories=True,
         )
@@ -100,9 +102,7 @@ class LocalStorage:
         return await trio.to_thread.run_sync(work, *args, limiter=self._threads)
 
     def _accept(self, path: RelPath) -> None:
-        refusal = self._info.names.refusal(path)
-        if refusal is not None:
-            raise refusal
+        self._info.names.insist(path)
 
     @asynccontextmanager
     async def list(self, path: RelPath, *, recursive: bool) -> AsyncIterator[AsyncIterator[Sequence[Listed]]]:
@@ -113,7 +113,7 @@ class LocalStorage:
             batches.close()
 
     async def stat(self, path: RelPath) -> Entry | None:
-        return await self._in_thread(local_changes.stat_entry, self._root, path)
+        return await self._lookers.run(partial(local_changes.stat_entry, self._root, path))
 
     @asynccontextmanager
     async def read(

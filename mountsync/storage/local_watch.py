@@ -35,6 +35,8 @@ _MASK: Final = (
 )  # fmt: skip
 _HEADER: Final = struct.Struct("iIII")
 _READ: Final = 1 << 18
+_GATHER_S: Final = 0.03
+"""Events are read at most that often: a hop to a thread for each file would cost more than the file."""
 _GONE: Final = _DELETE_SELF | _MOVE_SELF | _UNMOUNT
 _SKIPPED: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES})
 
@@ -168,19 +170,22 @@ def _refusal(error: OSError, folder: RelPath) -> Exception:
 
 
 class _Hints:
-    """Waits for events without a thread, and reads them in one."""
+    """Waits for events without a thread, and reads them in one. What follows soon is read together."""
 
     def __init__(self, watcher: Watcher, threads: trio.CapacityLimiter) -> None:
         self._watcher = watcher
         self._threads = threads
+        self._not_before = trio.current_time()
 
     def __aiter__(self) -> _Hints:
         return self
 
     async def __anext__(self) -> frozenset[RelPath]:
         while True:
+            await trio.sleep_until(self._not_before)
             await trio.lowlevel.wait_readable(self._watcher.fd)
             hints = await trio.to_thread.run_sync(self._watcher.collect, limiter=self._threads)
+            self._not_before = trio.current_time() + _GATHER_S
             if hints:
                 return hints
 

@@ -29,6 +29,7 @@ from mountsync.storage.api import NameRules
 from mountsync.vfs.absent import ChildrenAbsent
 from mountsync.vfs.handles import OpenFile
 from mountsync.vfs.notifier import KernelNotifier, NoKernel
+from mountsync.vfs.traffic import Traffic
 
 SMALL: Final = 64 << 10
 """Contents up to this many bytes live in the database."""
@@ -115,6 +116,7 @@ class Core:
         self.clock = clock
         self.kernel: KernelNotifier = kernel or NoKernel()
         self.inspector = inspector
+        self.traffic = Traffic()
         self._opened: dict[int, OpenFile] = {}
         self._unsynced: dict[int, int] = {row[0]: 0 for row in database.rows("SELECT node FROM unsynced")}
         self._used: dict[int, int] = {}

@@ -42,8 +42,6 @@ _COMMIT_S: Final = 20.0
 """What was done is written down at least this often, so that a run that dies is not done again."""
 _JUST_NOW_NS: Final = 50_000_000
 """Clocks of file systems are that coarse: a file that changed so late may change again unseen."""
-_SMALL_HERE: Final = 64
-"""So many small bodies at once go from folder to folder on this machine: they share hops to threads."""
 _BREATH_S: Final = 1.0
 _LAST_WORDS_S: Final = 10.0
 
@@ -114,7 +112,6 @@ class PairRun:
         self._pair_id = pair_id
         self._options = options
         self._dry_run = dry_run
-        self._here = copies_in_kernel
         self._progress = progress or Progress(transfers=Transfers.limited(options.bandwidth))
         self._clock_ns = clock_ns
         self._began_ns = clock_ns()
@@ -322,8 +319,8 @@ class PairRun:
         self._progress.recorder = recorder
         self._progress.to_do = len(plan.to_a) + len(plan.to_b)
         a, b = self._sides[Side.A], self._sides[Side.B]
-        small = max(a.info.small_at_once, b.info.small_at_once)
-        lanes = Lanes(self._options.transfers, max(small, _SMALL_HERE) if self._here else small)
+        liked = (a.info.small_at_once, b.info.small_at_once)
+        lanes = Lanes(self._options.transfers, max(liked) if all(liked) else 0)
         executor = Executor(a, b, recorder, lanes, self._progress.transfers, _hash_later)
         if plan.is_empty:
             await self._commit(recorder)
