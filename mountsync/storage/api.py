@@ -128,7 +128,10 @@ class StorageInfo:
     concurrency: int = 4
     """How many transfers at once it bears."""
     small_at_once: int = 0
-    """How many small bodies (64 KiB and less), or questions, it likes at once, for they share calls; 0: no more."""
+    """How many small bodies (64 KiB and less) it likes at once, where they share calls; 0: no more.
+
+    The same for questions about single paths.
+    """
     flat: bool = False
     """One recursive listing is cheaper than one per directory."""
     stable_tokens: bool = False
