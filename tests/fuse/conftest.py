@@ -45,7 +45,7 @@ class Mount:
         said = self.process.stdout.readline().strip()
         if said != "ready":
             rest = self.process.stdout.read()
-            self.process.wait(10)
+            self.process.wait(60)
             pytest.fail(f"the mount did not start: {said}\n{rest}")
         return self
 
@@ -64,7 +64,7 @@ class Mount:
     def _wait(self) -> str:
         assert self.process is not None and self.process.stdout is not None
         said = self.process.stdout.read()
-        self.process.wait(30)
+        self.process.wait(60)
         self.process.stdout.close()
         self.process = None
         return said
