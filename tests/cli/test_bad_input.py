@@ -213,7 +213,7 @@ def test_ctrl_c_is_quiet(shell: Shell) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "nothing is mounted, and no job runs\n"
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, "")
 
 

@@ -51,13 +51,13 @@ class Daemon:
     def end(self, how: int = signal.SIGTERM) -> int:
         assert self.process is not None
         self.process.send_signal(how)
-        code = self.process.wait(20)
+        code = self.process.wait(60)
         assert self.process.stdout is not None
         self.process.stdout.close()
         self.process = None
         return code
 
-    def until(self, holds, seconds: float = 20) -> None:
+    def until(self, holds, seconds: float = 60) -> None:
         end = time.monotonic() + seconds
         while not holds():
             assert time.monotonic() < end, "it did not come to be"

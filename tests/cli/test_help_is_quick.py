@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -23,12 +23,19 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_help_takes_under_a_quarter_second() -> None:
+    """Of work: how long a busy machine lets it wait for a processor is not ours."""
     took = []
     for _ in range(3):
-        began = time.perf_counter()
+        began = work_of_children_s()
         subprocess.run([sys.executable, "-m", "mountsync", "--help"], capture_output=True, check=True)
-        took.append(time.perf_counter() - began)
+        took.append(work_of_children_s() - began)
     assert min(took) < 0.25, took
+
+
+def work_of_children_s() -> float:
+    """What the processors did for children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

@@ -44,7 +44,7 @@ class Place:
                 wait_until(lambda pid=pid: not Path(f"/proc/{pid}").exists())  # type: ignore[misc]
 
 
-def wait_until(condition: Callable[[], bool], limit: float = 20) -> None:
+def wait_until(condition: Callable[[], bool], limit: float = 60) -> None:
     """For what other processes do; fails after `limit` seconds."""
     end = time.monotonic() + limit
     while not condition():

@@ -264,16 +264,18 @@ async def test_subscription_ends_with_the_session(session: tuple[Session, Path])
 
 
 class _until_quiet:
-    """Events until none comes for a moment."""
+    """The first event, however long it takes, and more until none comes for a moment."""
 
     def __init__(self, events: trio.MemoryReceiveChannel[Event]) -> None:
         self._events = events
+        self._patience = 60.0
 
     def __aiter__(self) -> _until_quiet:
         return self
 
     async def __anext__(self) -> Event:
-        with trio.move_on_after(0.05):
+        with trio.move_on_after(self._patience):
+            self._patience = 0.05
             return await self._events.receive()
         raise StopAsyncIteration
 

@@ -72,9 +72,9 @@ async def test_a_large_remote(home, crowd):
         ready = time.process_time() - began
         assert len(names) == FOLDERS
         assert ready < 1.0
-        began = time.perf_counter()
+        began = time.process_time()
         assert len(await m.names("folder-0007")) == 100
-        assert time.perf_counter() - began < 1.0
+        assert time.process_time() - began < 1.0
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ticker.run)
             began = time.perf_counter()
