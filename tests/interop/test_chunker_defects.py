@@ -163,9 +163,9 @@ async def test_d07_leftovers_of_a_killed_upload(base, rclone, tmp_path, ours):
     """There: they survive everything and nothing lists them. Here: `gc` does, and removes them by age."""
     source = tmp_path / "large"
     source.write_bytes(body(3_000_000))
-    slow = [BINARY, "copyto", source, "C:f", "--chunker-chunk-size", "100k", "--bwlimit", "2M"]
+    slow = [BINARY, "copyto", source, "C:f", "--chunker-chunk-size", "100k", "--bwlimit", "500k"]
     running = subprocess.Popen(slow, env=rclone._environment, stderr=subprocess.DEVNULL)
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while len(list(base.iterdir())) < 3:
             await trio.sleep(0.02)
     running.send_signal(signal.SIGKILL)

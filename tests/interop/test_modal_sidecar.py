@@ -189,11 +189,11 @@ async def test_it_is_flushed_by_itself(server, opened, monkeypatch):
     async with opened() as storage:
         server.faults.rpc.append(RpcFault("VolumePutFiles2", "PERMISSION_DENIED", skip=2, times=2))
         await put(storage, "d/f", b"x", mtime_ns=T)
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             while not shards(server):
                 await trio.sleep(0.02)
         await put(storage, "d/g", b"x", mtime_ns=T)
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             while len(shards(server)[shard_path(shard_of("d/f"))]) < 2:
                 await trio.sleep(0.02)
 

@@ -112,7 +112,7 @@ async def test_rclone_as_the_server(tmp_path, s3_credentials, unused_port, monke
     with subprocess.Popen(command, env=home, stderr=subprocess.DEVNULL) as server:
         try:
             endpoint = f"http://127.0.0.1:{unused_port}"
-            with trio.fail_after(20):
+            with trio.fail_after(60):
                 while True:
                     try:
                         await (await trio.open_tcp_stream("127.0.0.1", unused_port)).aclose()
@@ -272,7 +272,7 @@ async def test_a_body_that_is_cut_goes_on_where_it_was(storage, s3_server):  # n
 
 async def test_a_server_that_is_busy(storage, s3_server):  # noqa: F811
     s3_server.fault = lambda method, query: "busy" if method == "PUT" else None
-    with trio.fail_after(15), pytest.raises(Throttled):
+    with trio.fail_after(60), pytest.raises(Throttled):
         await put(storage, "f", b"x")
 
 
@@ -282,7 +282,7 @@ async def test_offline(s3_credentials, tmp_path, bucket, s3_server):  # noqa: F8
     async with s3_storage(server.endpoint, tmp_path / "seen", bucket) as storage:
         await put(storage, "f", b"x")
         server.stop()
-        with trio.fail_after(40):
+        with trio.fail_after(60):
             for call in (get(storage, "f"), put(storage, "g", b"x"), items(storage), storage.stat(ROOT)):
                 if call.__name__ == "stat":
                     assert (await call).kind is Kind.DIRECTORY
