@@ -20,7 +20,7 @@ MODES = ["delete", "wal"]
 WRITER = """
 import sqlite3, sys
 path, writer, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-database = sqlite3.connect(path, timeout=50, isolation_level=None)
+database = sqlite3.connect(path, timeout=200, isolation_level=None)
 database.execute("PRAGMA synchronous = NORMAL")
 for number in range(count):
     database.execute("BEGIN IMMEDIATE")
