@@ -64,11 +64,13 @@ class PairReplica(StorageReplica):
 
     async def put(self, action: Put, source: Source) -> Entry:
         """Puts a file. The entry has the digest of what passed, where digests are wanted."""
-        hashing = _Both(source) if hasattr(source, "fileno") else HashingSource(source)
         expect = None if action.expect is None else await self._make_way(action.path, action.expect)
         todo = action if expect is action.expect else replace(action, expect=expect)
-        made = await super().put(todo, hashing if self._hash_bodies else source)
-        if not self._hash_bodies or made.digest is not None:
+        if not self._hash_bodies:
+            return await super().put(todo, source)
+        hashing = _Both(source) if hasattr(source, "fileno") else HashingSource(source)
+        made = await super().put(todo, hashing)
+        if made.digest is not None:
             return made
         return made.with_digest(hashing.digest or await _of_descriptor(source))
 

@@ -21,43 +21,66 @@ _DIRECTORIES: Final = 1000
 """More than so many are forgotten when they rest."""
 _WORTH_LISTING: Final = 4
 """So many gathered looks are answered by one listing of the directory ..."""
-_LISTING_FACTOR: Final = 40
+_LISTING_FACTOR: Final = 120
 """... unless it is known to hold more than so many entries per look."""
+_LOOKS_SHARE: Final = 3
+"""A call for looks waits for one in so many: a listing costs as much as the folder is large ..."""
 _PUTS_AT_ONCE: Final = 2
+_PUTS_SHARE: Final = 5
+"""... and one for puts for one in so many: then some are asked about while others are sent and put."""
 _FILES_PER_PUT: Final = 256
 
 _Look: TypeAlias = tuple[str, asyncio.Future[NativeEntry | None]]
 _FEW: Final = 4
 """With so many calls under way or fewer, nobody waits for others ..."""
-_LINGER_PER_CALL: Final = 0.0003
-_LINGER_MOST: Final = 0.012
-"""... with more, so long for each of them, and so long at most (seconds)."""
+_LINGER_PER_CALL: Final = 0.0005
+_LINGER_MOST: Final = 0.06
+"""... with more, so long for each of them, and so long at most (seconds) ..."""
+_LINGER_PER_ENTRY: Final = 0.00003
+_LINGER_FOR_LISTING: Final = 0.2
+"""... or longer where a listing answers, for each entry that it brings; so long at most."""
 
 
 class Gathering:
-    """Decides when a line of requests is taken: at once when little happens, else after a short pause."""
+    """Decides when a line of requests is taken: at once when little happens, else after a short pause.
 
-    def __init__(self, busy: Callable[[], int], take: Callable[[], None]) -> None:
-        """`busy`: how many calls are under way that may bring requests to this line."""
+    The pause ends early when so many have come, of those that are under way, that it is worth a call.
+    """
+
+    def __init__(
+        self, busy: Callable[[], int], count: Callable[[], int], take: Callable[[], None], share: int
+    ) -> None:
+        """`busy`: how many calls are under way that may bring requests to this line.
+
+        `count`: how many requests wait; one in `share` of those under way is enough for `take`.
+        """
         self._busy = busy
+        self._count = count
         self._take = take
-        self._armed = False
+        self._share = share
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = False
+        """Those in line have waited long enough, but for a call to end."""
+        self.most = _LINGER_MOST
+        """The longest pause."""
 
-    def arrived(self) -> None:
-        """A request was put in line."""
-        if self._armed:
+    def look(self) -> None:
+        """A request was put in line, or a call has ended."""
+        count, busy = self._count(), self._busy()
+        if not count:
             return
-        busy = self._busy()
-        if busy <= _FEW:
-            self._take()
-            return
-        self._armed = True
-        pause = min(_LINGER_PER_CALL * busy, _LINGER_MOST)
-        asyncio.get_running_loop().call_later(pause, self._go)
+        if self._due or busy <= _FEW or count * self._share >= busy:
+            self._go()
+        elif self._timer is None:
+            pause = min(_LINGER_PER_CALL * busy, self.most)
+            self._timer = asyncio.get_running_loop().call_later(pause, self._go)
 
     def _go(self) -> None:
-        self._armed = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._take()
+        self._due = self._count() > 0
 
 
 LookOnce: TypeAlias = Callable[[str, str], Awaitable[Sequence[NativeEntry]]]
@@ -99,11 +122,18 @@ class Looks:
         key = (volume, path.rpartition("/")[0])
         directory = self._directories.get(key) or self._new(key)
         directory.waiting.append((path, future))
-        directory.gathering.arrived()
+        directory.gathering.look()
         return await future
 
     def _new(self, key: tuple[str, str]) -> _Directory:
-        directory = _Directory(Gathering(self._busy, lambda: self._work(key, directory)))
+        directory = _Directory(
+            Gathering(
+                self._busy,
+                lambda: len(directory.waiting),
+                lambda: self._work(key, directory),
+                _LOOKS_SHARE,
+            )
+        )
         self._directories[key] = directory
         return directory
 
@@ -115,7 +145,9 @@ class Looks:
             else:
                 taken, directory.waiting = directory.waiting[:1], directory.waiting[1:]
             self._start(key, directory, taken)
-        if not directory.running and len(self._directories) > _DIRECTORIES:
+
+    def _forget_some(self, key: tuple[str, str], directory: _Directory) -> None:
+        if not (directory.running or directory.waiting) and len(self._directories) > _DIRECTORIES:
             self._directories.pop(key, None)
 
     def _start(self, key: tuple[str, str], directory: _Directory, taken: list[_Look]) -> None:
@@ -127,18 +159,21 @@ class Looks:
 
         def ended(task: asyncio.Task[None]) -> None:
             directory.running.discard(task)
-            self._work(key, directory)
+            directory.gathering.look()
+            self._forget_some(key, directory)
 
         task.add_done_callback(ended)
 
     async def _by_listing(self, key: tuple[str, str], directory: _Directory, looks: list[_Look]) -> None:
         try:
             wanted = {path for path, _ in looks}
-            entries, directory.size = await self._look_in(*key, wanted)
+            entries, size = await self._look_in(*key, wanted)
         except MountsyncError:
             for look in looks:
                 await self._by_look(key[0], *look)
             return
+        directory.size = size
+        directory.gathering.most = _LINGER_MOST + min(size * _LINGER_PER_ENTRY, _LINGER_FOR_LISTING)
         found = {entry.path: entry for entry in entries}
         for path, future in looks:
             if not future.done():
@@ -211,11 +246,13 @@ class Puts:
         else:
             line = self._lines.get(key) or self._new(key)
             line.waiting.append(put)
-            line.gathering.arrived()
+            line.gathering.look()
         return await put.answer
 
     def _new(self, key: _Kind) -> _Line:
-        line = _Line(Gathering(self._busy, lambda: self._work(key, line)))
+        line = _Line(
+            Gathering(self._busy, lambda: len(line.waiting), lambda: self._work(key, line), _PUTS_SHARE)
+        )
         self._lines[key] = line
         return line
 
@@ -227,7 +264,7 @@ class Puts:
 
             def ended(task: asyncio.Task[None]) -> None:
                 line.running.discard(task)
-                self._work(key, line)
+                line.gathering.look()
 
             task.add_done_callback(ended)
 

@@ -7,15 +7,17 @@ was announced, so that the bytes that are committed are those of one moment.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol, TypeVar
 
 import trio
 
 from mountsync.errors import Stale, Unreachable
 from mountsync.storage.api import Source
+from mountsync.storage.crowd import Crowd
 from mountsync.storage.modal.buffers import Buffers
 from mountsync.storage.modal.refusals import MaybeOurs, UrlRefused
 from mountsync.storage.modal.tokens import fingerprint
@@ -32,6 +34,8 @@ SMALL: Final = 1 << 16
 _INLINE: Final = 1 << 15
 """Up to this size in bytes a thread costs more than the hash."""
 _TAIL: Final = 1 << 16
+_CROWDS: Final = 1
+"""Hops to threads that read small files at once: more would only wait for each other's interpreter lock."""
 _HASHES_AT_ONCE: Final = 2
 _SENDS_AT_ONCE: Final = 4
 _ROUNDS: Final = 5
@@ -118,6 +122,7 @@ class Uploader:
     def __init__(self, transport: Transport, holding: int = 4) -> None:
         self._transport = transport
         self._buffers = Buffers(holding)
+        self._crowd = Crowd(trio.CapacityLimiter(_CROWDS), _CROWDS)
 
     async def put(self, volume: Volume, path: str, source: Source, commit: Commit[T]) -> T:
         """Puts the whole content; it is there when this returns, and nothing is changed when it raises.
@@ -145,8 +150,7 @@ class Uploader:
     async def _hash(self, source: Source) -> Hashed:
         """Reads and hashes the whole source. Raises Stale when it is shorter than its size."""
         if source.size <= SMALL:
-            data = await _whole(source)
-            return Hashed(source.size, (await digest_of(data),) if data else (), data)
+            return await self._hash_small(source)
         digests: dict[int, bytes] = {}
 
         async def work(index: int) -> None:
@@ -157,12 +161,18 @@ class Uploader:
         await each(range(count), work, at_once=min(_HASHES_AT_ONCE, count))
         return Hashed(source.size, tuple(digests[index] for index in range(count)))
 
+    async def _hash_small(self, source: Source) -> Hashed:
+        load: Callable[[], bytes] | None = getattr(source, "load", None)  # isinstance would take as long
+        if load is not None:
+            return await self._crowd.run(partial(_loaded, load, source.size))
+        data = await _whole(source)
+        return Hashed(source.size, (await digest_of(data),) if data else (), data)
+
     @asynccontextmanager
     async def _block(self, source: Source, index: int) -> AsyncIterator[memoryview]:
         """One whole block, for as long as it is used."""
         start = index * BLOCK
-        async with self._buffers.lent() as buffer:
-            view = memoryview(buffer)[: min(BLOCK, source.size - start)]
+        async with self._buffers.lent(min(BLOCK, source.size - start)) as view:
             await fill(source, start, view)
             yield view
 
@@ -227,6 +237,14 @@ class Uploader:
             return await self._transport.send_block(url, data)
         except UrlRefused:
             return None
+
+
+def _loaded(load: Callable[[], bytes], size: int) -> Hashed:
+    """Reads and hashes a small source; in a thread, in one step with others. Raises Stale."""
+    data = load()
+    if len(data) != size:
+        raise Stale("the source is not of the size that it had")
+    return Hashed(size, (_digest(data),) if data else (), data)
 
 
 async def _whole(source: Source) -> bytes:
