@@ -11,11 +11,13 @@ import pytest
 import structlog
 from trio.testing import MockClock
 
+from tests.parts.clocks import working_clock
+
 
 @pytest.fixture
-def quick_clock() -> MockClock:
-    """Time jumps once everything has been waiting for 10 ms (threads may be at work meanwhile)."""
-    return MockClock(autojump_threshold=0.01)
+def quick_clock(monkeypatch: pytest.MonkeyPatch) -> MockClock:
+    """Time jumps once everything has been waiting, threads included."""
+    return working_clock(monkeypatch)
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from mountsync.paths import RelPath
 from mountsync.reconcile import Direction
 from mountsync.storage import api
 from mountsync.storage.memory import MemoryStorage
+from tests.parts.clocks import working_clock
 from tests.parts.failing import failing
 from tests.parts.pairs import Pair, kept, local_pair, memory_pair, old, tree_of
 from tests.parts.shell import Shell
@@ -32,8 +33,8 @@ from tests.parts.sides import KeptPair, new_side
 
 
 @pytest.fixture
-def clock() -> MockClock:
-    return MockClock(autojump_threshold=0.01)
+def clock(monkeypatch: pytest.MonkeyPatch) -> MockClock:
+    return working_clock(monkeypatch)
 
 
 @pytest.fixture
