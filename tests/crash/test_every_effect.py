@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import structlog
 import trio
-from trio.testing import MockClock
 
 from mountsync.engine.assembly import Tuning
 from mountsync.paths import RelPath
@@ -20,6 +19,7 @@ from mountsync.storage.api import SupportsCopy, SupportsMove
 from mountsync.storage.local import LocalStorage
 from mountsync.storage.memory import MemoryStorage
 from tests.parts.bodies import put
+from tests.parts.clocks import working_clock
 from tests.parts.effects import Effects, Stopped
 from tests.parts.failing import failing
 from tests.parts.mounted import Mounted, Tree_, mounted, storage_tree
@@ -244,8 +244,8 @@ def run_story(story: Story, make: Callable[[Path], Callable[[], Any]], step: int
         folder = Path(tempfile.mkdtemp(prefix="mountsync-test-", dir=memory if memory.is_dir() else None))
         try:
             trio._core._run._r.seed(count)
-            clock = MockClock(autojump_threshold=patience)
-            going = trio.run(one_run, story, folder / "state", make(folder), count, clock=clock)
+            with working_clock(patience) as clock:
+                going = trio.run(one_run, story, folder / "state", make(folder), count, clock=clock)
         except BaseException as error:
             error.add_note(f"{story.name}: stopped at effect {count}")
             raise

@@ -15,9 +15,10 @@ from tests.parts.clocks import working_clock
 
 
 @pytest.fixture
-def quick_clock(monkeypatch: pytest.MonkeyPatch) -> MockClock:
+def quick_clock() -> Iterator[MockClock]:
     """Time jumps once everything has been waiting, threads included."""
-    return working_clock(monkeypatch)
+    with working_clock() as clock:
+        yield clock
 
 
 @pytest.fixture

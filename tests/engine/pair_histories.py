@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from trio.testing import MockClock
 
 from mountsync.errors import MountsyncError, NotFound
 from mountsync.model.entry import Kind
@@ -21,6 +20,7 @@ from mountsync.paths import RelPath, is_within
 from mountsync.storage.api import ABSENT
 from mountsync.storage.sources import BytesSource
 from tests.parts.bodies import get
+from tests.parts.clocks import working_clock
 from tests.parts.failing import Crashed
 from tests.parts.pairs import OLD_NS, Pair, local_pair, memory_pair
 
@@ -212,7 +212,8 @@ def play(ops: list[Op], *, local: bool = False) -> PairHistory:
     history = PairHistory(local_pair(folder) if local else memory_pair(folder))
     history.limit = float("inf") if local else 1000
     try:
-        trio.run(_play, history, ops, clock=MockClock(autojump_threshold=0.01 if local else 0))
+        with working_clock(0.01 if local else 0) as clock:
+            trio.run(_play, history, ops, clock=clock)
     except BaseException as error:
         error.add_note("\n".join(history.log))
         raise

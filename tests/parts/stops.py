@@ -18,12 +18,12 @@ from typing import Any
 
 import structlog
 import trio
-from trio.testing import MockClock
 
 from mountsync.engine.assembly import Tuning
 from mountsync.storage.api import SupportsCopy, SupportsMove
 from mountsync.storage.memory import MemoryStorage
 from tests.engine.histories import with_links, without_empty
+from tests.parts.clocks import working_clock
 from tests.parts.effects import EFFECTS_ON_STORAGE, Effects, Stopped
 from tests.parts.failing import failing
 from tests.parts.flat import FlatStorage
@@ -421,7 +421,8 @@ def run_case(case: Case) -> bool:
     structlog.configure(processors=[_drop])
     try:
         trio._core._run._r.seed(case.stop_at)
-        return trio.run(case.run, folder / "state", clock=MockClock(autojump_threshold=0.002))
+        with working_clock(0.002) as clock:
+            return trio.run(case.run, folder / "state", clock=clock)
     except BaseException as error:
         error.add_note(repr(case))
         raise

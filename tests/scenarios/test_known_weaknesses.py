@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,9 @@ from tests.parts.sides import KeptPair, new_side
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> MockClock:
-    return working_clock(monkeypatch)
+def clock() -> Iterator[MockClock]:
+    with working_clock() as clock:
+        yield clock
 
 
 @pytest.fixture
