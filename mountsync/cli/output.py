@@ -57,7 +57,8 @@ def exit_code_of_status(status: Status, *, finished: bool) -> int:
         return 4
     if status.problems:
         return 3
-    return 1 if status.conflicts or (finished and status.pending) else 0
+    unfinished = status.pending or status.state == SessionState.PAUSED.value
+    return 1 if status.conflicts or (finished and unfinished) else 0
 
 
 def overview_lines(found: Overview, now: float | None = None) -> list[str]:

@@ -69,8 +69,8 @@ def _silent(seen: Seen) -> Silent:
 def flush(*, target: str | None, timeout: float | None, as_json: bool) -> int:
     """Make a full cycle now, in both directions, and wait until both sides agree.
 
-    Exit code: 0 when they do, 1 when conflicts or changes are left, 3 when paths have problems, 4 when
-    the remote is out of reach, 5 when a safety stop stands.
+    Exit code: 0 when they do, 1 when conflicts or changes are left or the job is paused, 3 when paths have
+    problems, 4 when the remote is out of reach, 5 when a safety stop stands.
     """
 
     async def work(client: Client) -> Status:

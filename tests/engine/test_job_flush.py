@@ -122,6 +122,8 @@ async def test_a_pause_ends_it(bench, quick_clock):
         async with flushing(bench) as (gate, answers):
             await bench.job.pause()
         assert answers[0].state == "paused"
+        assert exit_code_of_status(answers[0], finished=True) == 1
+        await bench.job.flush(timeout=None)  # returns at once
         gate.release()
         await bench.job.resume(confirm=False)
         assert at_rest(await bench.job.flush(timeout=None))
