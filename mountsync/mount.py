@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-import pathspec
 import structlog
 import trio
 
@@ -38,8 +37,9 @@ from mountsync.engine.assembly import Engine, Tuning
 from mountsync.engine.away import AwayStorage, recall, remember
 from mountsync.engine.condition import Condition
 from mountsync.engine.fetch import Fetcher
+from mountsync.engine.pair.filters import Filter
 from mountsync.engine.steering import Steering
-from mountsync.engine.storage_replica import StorageReplica
+from mountsync.engine.storage_replica import Excluded, StorageReplica
 from mountsync.engine.transfers import Transfers
 from mountsync.errors import (
     ConfigError,
@@ -48,6 +48,7 @@ from mountsync.errors import (
     StateError,
     StateLocked,
     Unreachable,
+    UsageError,
     alone_in,
     from_os_error,
 )
@@ -211,19 +212,25 @@ def _check_identity(settings: MountSettings, database: Database, storage: Storag
         database.set_setting("remote_facts", remember(storage.info))
 
 
-def _exclusion(settings: MountSettings) -> Callable[[RelPath], bool]:
+def _exclusion(settings: MountSettings) -> Excluded:
     """Which paths never travel: temporary files of programs, and what the user's filter matches."""
-    local = settings.local_only
+    local, filters = settings.local_only, _filters(settings)
+
+    def excluded(path: RelPath, /, *, is_directory: bool) -> bool:
+        return local.holds(path) or filters.hides(path, is_directory=is_directory)
+
+    return excluded
+
+
+def _filters(settings: MountSettings) -> Filter:
     if settings.filter_from is None:
-        return local.holds
+        return Filter()
     try:
-        lines = settings.filter_from.read_text("utf-8", "surrogateescape").splitlines()
-        spec = pathspec.GitIgnoreSpec.from_lines(lines)
+        return Filter(settings.filter_from.read_text("utf-8", "surrogateescape").splitlines())
     except OSError as error:
         raise ConfigError(f"--filter-from {settings.filter_from}: {error.strerror}") from error
-    except ValueError as error:
+    except UsageError as error:
         raise ConfigError(f"--filter-from {settings.filter_from}: {error}") from error
-    return lambda path: local.holds(path) or spec.match_file(path)
 
 
 @dataclass(slots=True)
@@ -314,7 +321,7 @@ class _Mount:
                 owner=owner,
                 local_only=lambda name: local.holds_name(name.decode("utf-8", "surrogateescape")),
                 read_only=settings.read_only,
-                hidden=_exclusion(settings),
+                hidden=partial(_exclusion(settings), is_directory=True),
             ),
             clock=self.clock,
             kernel=self.notifier,

@@ -24,7 +24,7 @@ from mountsync.engine.traces import Traces
 from mountsync.engine.upkeep import Upkeep
 from mountsync.engine.witness import Witness
 from mountsync.model.plan import ConflictPolicy
-from mountsync.paths import RelPath, is_ours
+from mountsync.paths import RelPath
 from mountsync.reconcile import DeleteLimit
 from mountsync.state.attempts import Attempts
 from mountsync.state.digests import Digests
@@ -87,9 +87,9 @@ class Engine:
         steering.session, steering.cycles, steering.upkeep = self.session, self.cycles, self.upkeep
         volume.inspector = NodeInspector(volume, self.ledger, self.session, self.hides)
 
-    def hides(self, path: RelPath) -> bool:
+    def hides(self, path: RelPath, /, *, is_directory: bool) -> bool:
         """Whether a path never travels."""
-        return is_ours(path) or self.remote.hides(path)
+        return self.remote.hides(path, is_directory=is_directory)
 
     def _make_adopter(self) -> Adopter:
         volume, owner = self.volume, self.volume.owner

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from mountsync.engine.hashing import digest_of
 from mountsync.engine.ledger import Ledger
 from mountsync.engine.session import Session
+from mountsync.engine.storage_replica import Excluded
 from mountsync.errors import Stale
 from mountsync.model.entry import Digest
 from mountsync.paths import RelPath, from_bytes
@@ -25,7 +25,7 @@ class NodeInspector:
         volume: Volume,
         ledger: Ledger,
         session: Session,
-        hidden: Callable[[RelPath], bool],
+        hidden: Excluded,
     ) -> None:
         self._volume = volume
         self._tree = volume.tree
@@ -79,7 +79,7 @@ class NodeInspector:
         path = RelPath("") if raw is None else from_bytes(raw)
         row = self._journal.find(node.id)
         for holds, state in (
-            (bool(path) and self._hidden(path), "local-only"),
+            (bool(path) and self._hidden(path, is_directory=node.is_directory), "local-only"),
             (path in self._session.conflicts, "conflict"),
             (bool(row and row.problem) or path in self._session.problems, "problem"),
             (row is not None and self._is_worked_on(node), "uploading"),

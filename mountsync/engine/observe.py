@@ -315,11 +315,15 @@ class Observer:
         return [path for path in paths if not _has_ancestor_in(path, known)]
 
     def _gone_path(self, place: Place, look: Look) -> RelPath | None:
-        if self._only_implied(self._base.find(*place)):
+        row = self._base.find(*place)
+        if self._only_implied(row):
             return None
+        is_directory = row is not None and row.remote.kind is Kind.DIRECTORY
         raw = self._base.path(*place)
         path = None if raw is None else from_bytes(raw)
-        if path is None or self._remote.hides(path) or any(is_within(path, bad) for bad in look.problems):
+        if path is None or self._remote.hides(path, is_directory=is_directory):
+            return None
+        if any(is_within(path, bad) for bad in look.problems):
             return None
         return path
 

@@ -9,11 +9,12 @@ known renames of the mount connect the two.
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from mountsync.engine.moment import Moment
+from mountsync.engine.storage_replica import Excluded
 from mountsync.model.base import Agreed
 from mountsync.model.entry import Entry, Kind, Token
 from mountsync.paths import RelPath, ancestors, from_bytes, join
@@ -125,7 +126,7 @@ class ScopeBuilder:
         tree: Tree,
         base: Base,
         journal: Journal,
-        hidden: Callable[[RelPath], bool],
+        hidden: Excluded,
     ) -> None:
         """`hidden` paths never travel."""
         self._tree = tree
@@ -217,7 +218,23 @@ class ScopeBuilder:
 
     def _is_hidden(self, place: Place) -> bool:
         folder = self._now.local_folder(place[0])
-        return folder is not None and self._hidden(join(folder, from_bytes(place[1])))
+        return folder is not None and self._is_hidden_here(join(folder, from_bytes(place[1])), place)
+
+    def _is_hidden_here(self, path: RelPath, place: Place) -> bool:
+        here = self._now.here(place)
+        node = None if here is None else self._tree.find(here)
+        return self._hidden(path, is_directory=node is not None and node.is_directory)
+
+    def _is_hidden_there(self, path: RelPath, place: Place) -> bool:
+        entry = self._remote_entry(place)
+        return self._hidden(path, is_directory=entry is not None and entry.kind is Kind.DIRECTORY)
+
+    def _remote_entry(self, place: Place) -> Entry | None:
+        """What the remote has at a place, as far as it is known."""
+        if place in self._observed:
+            return self._observed[place]
+        row = self._now.row(place)
+        return None if row is None else row.remote
 
     def _add_place(self, place: Place) -> None:
         if place in self._places:
@@ -306,11 +323,11 @@ class ScopeBuilder:
         remote_folder = self._now.remote_folder(folder)
         local = None if local_folder is None else join(local_folder, text)
         remote = local if remote_folder is None else join(remote_folder, text)
-        if local is not None and not self._hidden(local):
+        if local is not None and not self._is_hidden_here(local, place):
             scope.places[local] = place
             scope.local_paths[place] = local
             self._add_local(scope, local, place)
-        if remote is not None and not self._hidden(remote):
+        if remote is not None and not self._is_hidden_there(remote, place):
             scope.places.setdefault(remote, place)
             scope.remote_paths[place] = remote
             self._add_remote(scope, remote, place)
@@ -349,7 +366,7 @@ class ScopeBuilder:
 
     def _add_remote(self, scope: Scope, path: RelPath, place: Place) -> None:
         row = self._now.row(place)
-        seen = self._observed.get(place) if place in self._observed else (row.remote if row else None)
+        seen = self._remote_entry(place)
         if row is not None:
             scope.rows[place] = row
             scope.members.setdefault(place, set()).add(row.node)

@@ -6,9 +6,10 @@ the only place above the storages that asks for their capabilities.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Protocol
 
 from mountsync.engine.links import MAX_TARGET, link_path, object_path
 from mountsync.errors import AlreadyExists, NotFound, Stale, Unsupported
@@ -34,7 +35,15 @@ from mountsync.storage.api import (
 from mountsync.storage.sources import BytesSource, StorageSource
 
 
-def nothing_hidden(_path: RelPath) -> bool:
+class Excluded(Protocol):
+    """Tells which paths filters make invisible; some patterns mean directories only."""
+
+    def __call__(self, path: RelPath, /, *, is_directory: bool) -> bool:
+        """Whether what stands at `path`, or a directory above it, is excluded."""
+        ...
+
+
+def nothing_hidden(_path: RelPath, /, *, is_directory: bool) -> bool:  # noqa: ARG001 - as the protocol says
     """A filter that excludes nothing."""
     return False
 
@@ -42,7 +51,7 @@ def nothing_hidden(_path: RelPath) -> bool:
 class StorageReplica:
     """One side that is a storage. `excluded` tells which paths filters make invisible."""
 
-    def __init__(self, storage: Storage, *, excluded: Callable[[RelPath], bool] = nothing_hidden) -> None:
+    def __init__(self, storage: Storage, *, excluded: Excluded = nothing_hidden) -> None:
         self._excluded = excluded
         self.replace(storage)
 
@@ -86,13 +95,18 @@ class StorageReplica:
         """Whether permission bits can be set."""
         return self._modes is not None
 
-    def hides(self, path: RelPath) -> bool:
-        """Whether a path is invisible here."""
-        return is_ours(path) or self._excluded(path)
+    def hides(self, path: RelPath, *, is_directory: bool = False) -> bool:
+        """Whether a path is invisible here, whatever is there or as a directory."""
+        return is_ours(path) or self._excluded(path, is_directory=is_directory)
+
+    def _hides_item(self, item: Listed) -> bool:
+        path, entry = item
+        is_directory = not isinstance(entry, Problem) and entry.kind is Kind.DIRECTORY
+        return self.hides(path, is_directory=is_directory)
 
     def shown(self, found: Sequence[Listed]) -> list[Listed]:
         """A batch of a listing as a sync sees it. Targets of links kept as objects are not read yet."""
-        return [item for item in map(self._show, found) if not self.hides(item[0])]
+        return [item for item in map(self._show, found) if not self._hides_item(item)]
 
     def translated(self, found: Sequence[Listed]) -> Sequence[Listed]:
         """A batch of a listing with links as links; nothing is left out of it."""
@@ -110,6 +124,8 @@ class StorageReplica:
         if self.hides(path):
             return None
         found = await self.storage.stat(path)
+        if found is not None and self._hides_item((path, found)):
+            return None
         if found is None and self._linker is None:
             found = await self.storage.stat(object_path(path))
             if found is not None and found.kind is Kind.FILE and found.size <= MAX_TARGET:

@@ -73,10 +73,10 @@ class Rules:
     local_only: Callable[[bytes], bool]
     read_only: bool = False
     hidden: Callable[[RelPath], bool] | None = None
-    """Which paths never travel, by the user's filter too; None: those with a part that is `local_only`."""
+    """Which directories never travel, by the filter too; None: those with a part that is `local_only`."""
 
     def hides(self, path: RelPath) -> bool:
-        """Whether a path never travels."""
+        """Whether a directory never travels."""
         if self.hidden is not None:
             return self.hidden(path)
         return any(self.local_only(part.encode("utf-8", "surrogateescape")) for part in parts_of(path))

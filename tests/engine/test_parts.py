@@ -9,6 +9,7 @@ from mountsync.engine.apply import LARGE, Executor, Lanes
 from mountsync.engine.ledger import Ledger
 from mountsync.engine.scope import ScopeBuilder
 from mountsync.engine.settle import wait_before_retry
+from mountsync.engine.storage_replica import nothing_hidden
 from mountsync.engine.transfers import Pace, Transfers
 from mountsync.errors import NoSpace, Stale, Unreachable
 from mountsync.model.entry import DIRECTORY, Entry, Kind, Token
@@ -90,7 +91,7 @@ async def tree(home):
     return storage
 
 
-def scope_of(m, *paths: str, hidden=lambda _path: False):
+def scope_of(m, *paths: str, hidden=nothing_hidden):
     builder = ScopeBuilder(m.tree, m.base, m.journal, hidden)
     builder.add_nodes(m.tree.resolve(path.encode()) for path in paths)
     return builder.build()
@@ -134,7 +135,7 @@ async def test_hidden_names_are_on_no_side(quick_clock, home, tree):
     async with mounted(home, tree, running=False) as m:
         await m.local_tree()
         await m.rename("d/g", "d/secret")
-        scope = scope_of(m, "d/secret", hidden=lambda path: path.endswith("secret"))
+        scope = scope_of(m, "d/secret", hidden=lambda path, *, is_directory: path.endswith("secret"))
         assert "d/secret" not in scope.a
         assert scope.b.keys() >= {"d/g"}
         assert scope.moves_a == []

@@ -26,7 +26,7 @@ from mountsync.content.store import Store
 from mountsync.engine.assembly import Engine, Tuning
 from mountsync.engine.condition import Condition
 from mountsync.engine.steering import Steering
-from mountsync.engine.storage_replica import StorageReplica, nothing_hidden
+from mountsync.engine.storage_replica import StorageReplica
 from mountsync.engine.transfers import Transfers
 from mountsync.errors import MountsyncError, NotFound, PathError
 from mountsync.formats.local_names import LocalNames
@@ -124,8 +124,11 @@ class Mounted:
             clock=clock,
             kernel=kernel,
         )
-        outer = excluded or nothing_hidden
-        self.remote = StorageReplica(storage, excluded=lambda path: local.holds(path) or outer(path))
+
+        def hidden(path: RelPath, /, *, is_directory: bool) -> bool:
+            return local.holds(path) or (excluded is not None and excluded(path))
+
+        self.remote = StorageReplica(storage, excluded=hidden)
         self.heard = Heard()
         self.condition = Condition(self._condition_changed)
         self.ended = trio.Event()

@@ -37,7 +37,7 @@ class PairReplica(StorageReplica):
         hash_bodies: bool = True,
         open_bodies: bool = False,
     ) -> None:
-        super().__init__(storage, excluded=hidden.hides_any)
+        super().__init__(storage, excluded=hidden.hides)
         self._backups = backups
         self._hash_bodies = hash_bodies
         self._opener = storage if open_bodies and isinstance(storage, SupportsBody) else None
