@@ -68,6 +68,7 @@ NAMES = [
 # ---- the server, seen by the vendor's clients -------------------------------------------------------
 
 
+@pytest.mark.timeout(300)  # each of many commands starts an interpreter that imports the whole client
 def test_the_vendors_commands_work(modal, tmp_path):
     local = tmp_path / "local"
     (local / "sub").mkdir(parents=True)

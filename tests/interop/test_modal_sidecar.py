@@ -198,7 +198,8 @@ async def test_it_is_flushed_by_itself(server, opened, monkeypatch):
                 await trio.sleep(0.02)
 
 
-async def test_many_writes_are_one_flush(server, opened):
+async def test_many_writes_are_one_flush(server, opened, monkeypatch):
+    monkeypatch.setattr(sidecar_room, "DEBOUNCE", 3600)  # so long these writes never take
     async with opened() as storage:
         for n in range(30):
             await put(storage, f"d/f{n}", b"%d" % n, mtime_ns=T)
