@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import aclosing
 from typing import Final
 
 import click
@@ -151,10 +152,9 @@ def _look(loaded: Config, name: str, values: Mapping[str, str]) -> None:
 
 async def _count(remotes: Remotes, name: str) -> int:
     with trio.move_on_after(_LOOK_S):
-        storage = await remotes.open(f"{name}:")
-        try:
-            async with storage.list(ROOT, recursive=False) as batches:
-                return sum([len(batch) async for batch in batches])
-        finally:
-            await storage.aclose()
+        async with (
+            aclosing(await remotes.open(f"{name}:")) as storage,
+            storage.list(ROOT, recursive=False) as batches,
+        ):
+            return sum([len(batch) async for batch in batches])
     raise Unreachable(f"it did not answer within {_LOOK_S:.0f} s")

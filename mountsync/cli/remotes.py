@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -70,11 +70,8 @@ def absolute_spec(text: str) -> str:
 @asynccontextmanager
 async def opened(spec: str, flags: BackendOptions) -> AsyncIterator[Storage]:
     """The storage that a spec names, closed at the end."""
-    storage = await known_remotes(flags).open(absolute_spec(spec))
-    try:
+    async with aclosing(await known_remotes(flags).open(absolute_spec(spec))) as storage:
         yield storage
-    finally:
-        await storage.aclose()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +115,8 @@ async def opened_above(spec: str, flags: BackendOptions) -> AsyncIterator[tuple[
             if place is options[-1]:
                 raise
             continue
-        try:
+        async with aclosing(storage):
             yield storage, place.path
-        finally:
-            await storage.aclose()
         return
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -106,19 +106,14 @@ def _sync(a: str, b: str, flags: dict[str, Any], backend: BackendOptions, direct
         make = direction is not Direction.BOTH
         async with (
             _remotes(backend, dry_run=dry_run) as remotes,
-            _opened(remotes, specs[0]) as one,
+            aclosing(await remotes.open(specs[0])) as one,
             _target(remotes, specs[1], backend, make=make, dry_run=dry_run) as two,
         ):
             refuse_overlap(one.info, two.info)
             chosen = options if flags["compare"] else _with_comparison(options, one, two)
             return await _run(one, two, identity, chosen, as_json=as_json, dry_run=dry_run)
 
-    report = trio.run(run)
-    if as_json:
-        emit_json(synced_form(report, a, b))
-    else:
-        click.echo("\n".join(summary(report, a, b, options)))
-    return report.exit_code
+    return _told(trio.run(run), a, b, options, as_json=as_json)
 
 
 def plan_first_run(job: JobSettings, *, as_json: bool) -> int:
@@ -127,17 +122,20 @@ def plan_first_run(job: JobSettings, *, as_json: bool) -> int:
     async def run() -> Report:
         async with (
             _remotes({}, dry_run=True) as remotes,
-            _opened(remotes, job.a) as one,
-            _opened(remotes, job.b) as two,
+            aclosing(await remotes.open(job.a)) as one,
+            aclosing(await remotes.open(job.b)) as two,
         ):
             refuse_overlap(one.info, two.info)
             return await _run(one, two, job.pair_id, job.options, as_json=as_json, dry_run=True)
 
-    report = trio.run(run)
+    return _told(trio.run(run), job.a, job.b, job.options, as_json=as_json)
+
+
+def _told(report: Report, a: str, b: str, options: PairOptions, *, as_json: bool) -> int:
     if as_json:
-        emit_json(synced_form(report, job.a, job.b))
+        emit_json(synced_form(report, a, b))
     else:
-        click.echo("\n".join(summary(report, job.a, job.b, job.options)))
+        click.echo("\n".join(summary(report, a, b, options)))
     return report.exit_code
 
 
@@ -177,15 +175,6 @@ async def _remotes(flags: BackendOptions, *, dry_run: bool) -> AsyncIterator[Rem
 
 
 @asynccontextmanager
-async def _opened(remotes: Remotes, spec: str) -> AsyncIterator[Storage]:
-    storage = await remotes.open(spec)
-    try:
-        yield storage
-    finally:
-        await storage.aclose()
-
-
-@asynccontextmanager
 async def _target(
     remotes: Remotes, spec: str, flags: BackendOptions, *, make: bool, dry_run: bool
 ) -> AsyncIterator[Storage]:
@@ -201,10 +190,8 @@ async def _target(
         else:
             await _make_folder(spec, flags)
             storage = await remotes.open(spec)
-    try:
+    async with aclosing(storage):
         yield storage
-    finally:
-        await storage.aclose()
 
 
 async def _make_folder(spec: str, flags: BackendOptions) -> None:

@@ -91,9 +91,7 @@ class MemoryStorage:
 
     def _accept(self, path: RelPath) -> RelPath:
         """Where a new object goes. Raises what the name rules say."""
-        refusal = self._info.names.refusal(path)
-        if refusal is not None:
-            raise refusal
+        self._info.names.insist(path)
         return self._at(path)
 
     @asynccontextmanager

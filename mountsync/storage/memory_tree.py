@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from mountsync.errors import (
-    AlreadyExists,
     DirectoryNotEmpty,
     IsADirectory,
     NameRefused,
@@ -22,8 +21,8 @@ from mountsync.errors import (
 )
 from mountsync.model.entry import Digest, Entry, Kind, Token
 from mountsync.paths import RelPath, is_within, join, name_of, parent_of, parts_of
-from mountsync.storage.api import ABSENT, Expect
-from mountsync.storage.expectations import refuse_stale
+from mountsync.storage.api import Expect
+from mountsync.storage.expectations import refuse_stale, refuse_target
 
 DEFAULT_FILE_MODE = 0o644
 DEFAULT_DIRECTORY_MODE = 0o755
@@ -224,9 +223,7 @@ class Tree:
     def _check_target(self, node: Node, source: RelPath, target: RelPath, replace: Expect) -> None:
         self._check_above(target)
         there = self.find(target)
-        if there is not None and replace is ABSENT:
-            raise AlreadyExists("something is there already", path=target)
-        refuse_stale(_entry(there), replace, target)
+        refuse_target(_entry(there), replace, target)
         if isinstance(node, Directory):
             self._check_directory_target(there, source, target)
         elif isinstance(there, Directory):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from mountsync.errors import IsADirectory, NotFound, Stale
-from mountsync.storage.api import ABSENT, Expect
+from mountsync.errors import IsADirectory, NotFound
+from mountsync.storage.api import Expect
 from mountsync.storage.chunker.layout import Layout
+from mountsync.storage.expectations import refuse_stale
 
 
 def insist_file(layout: Layout) -> None:
@@ -17,13 +18,8 @@ def insist_file(layout: Layout) -> None:
 
 def insist(layout: Layout, expect: Expect) -> None:
     """Raises Stale when the layout is not what was expected."""
-    if expect is None:
-        return
-    if expect is ABSENT:
-        if layout.exists:
-            raise Stale("something is there where nothing was expected", path=layout.path)
-    elif not layout.exists or layout.entry().token != expect:
-        raise Stale("it is not the version that was expected", path=layout.path)
+    if expect is not None:  # the token of many chunks takes its time
+        refuse_stale(layout.entry() if layout.exists else None, expect, layout.path)
 
 
 def insist_replaceable(layout: Layout, expect: Expect) -> None:

@@ -131,9 +131,7 @@ class ChunkerStorage:
 
     def accept(self, path: RelPath, *, size: int = 0) -> None:
         """Raises the error that making a file of this size at `path` would meet, by its name alone."""
-        refusal = self._info.names.refusal(path, size=size)
-        if refusal is not None:
-            raise refusal
+        self._info.names.insist(path, size=size)
 
     async def refuse_file_above(self, path: RelPath) -> None:
         """Raises NotADirectory when a parent is a file without metadata: the base knows no object there."""

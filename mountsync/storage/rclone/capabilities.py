@@ -8,7 +8,6 @@ from typing import Final
 import msgspec
 
 from mountsync.errors import (
-    AlreadyExists,
     DirectoryNotEmpty,
     IsADirectory,
     NameRefused,
@@ -20,7 +19,7 @@ from mountsync.formats.rclone_names import to_rclone
 from mountsync.model.entry import DIRECTORY, Digest, Entry, Kind
 from mountsync.paths import ROOT, RelPath, is_within
 from mountsync.storage.api import ABSENT, Expect, Usage
-from mountsync.storage.expectations import refuse_stale
+from mountsync.storage.expectations import refuse_stale, refuse_target
 from mountsync.storage.rclone.listing import Place
 from mountsync.storage.rclone.objects import Remote
 from mountsync.storage.rclone.staging import Staging
@@ -45,9 +44,7 @@ class _Relocating(RcloneStorage):
         self.accept(target)
         await self.refuse_file_above(target)
         there = await self.stat(target)
-        if there is not None and replace is ABSENT:
-            raise AlreadyExists("something is there already", path=target)
-        refuse_stale(there, None if replace is ABSENT else replace, target)
+        refuse_target(there, replace, target)
         if found.kind is Kind.DIRECTORY:
             await self._check_directory(there, source, target)
         elif there is not None and there.kind is Kind.DIRECTORY:
@@ -129,9 +126,7 @@ class _Copying(_Relocating):
 class _Directories(RcloneStorage):
     async def make_directory(self, path: RelPath) -> Entry:
         """As `SupportsDirectories.make_directory`."""
-        refusal = self._info.names.refusal(path)
-        if refusal is not None:
-            raise refusal
+        self._info.names.insist(path)
         there = await self._place.stat(path) if path != ROOT else None
         if there is not None and not there.is_dir:
             raise NotADirectory("a file is there", path=path)

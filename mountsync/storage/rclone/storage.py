@@ -129,9 +129,7 @@ class RcloneStorage:
         """Raises when nothing can be written at this name."""
         if path == ROOT:
             raise IsADirectory("the root is a directory", path=path)
-        refusal = self._info.names.refusal(path)
-        if refusal is not None:
-            raise refusal
+        self._info.names.insist(path)
 
     async def _make_way(self, path: RelPath, expect: Expect) -> None:
         """Raises when what is there cannot be replaced, or is not as expected."""

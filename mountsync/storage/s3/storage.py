@@ -17,7 +17,7 @@ from mountsync.errors import AlreadyExists, IsADirectory, NotFound, PathError, S
 from mountsync.model.entry import Entry, Kind, Token
 from mountsync.paths import RelPath
 from mountsync.storage.api import ABSENT, Enforcement, Expect, Listed, Source, StorageInfo
-from mountsync.storage.expectations import refuse_stale
+from mountsync.storage.expectations import refuse_stale, refuse_target
 from mountsync.storage.s3 import mtimes
 from mountsync.storage.s3.attempts import Attempts
 from mountsync.storage.s3.client import Client
@@ -112,9 +112,7 @@ class S3Storage:
     def _accept(self, path: RelPath) -> None:
         if not path:
             raise IsADirectory("the root is a directory", path=path)
-        refusal = self._info.names.refusal(path)
-        if refusal is not None:
-            raise refusal
+        self._info.names.insist(path)
 
     def _came(self, path: RelPath) -> None:
         self._objects.saw_file(path)
@@ -148,7 +146,9 @@ class S3Storage:
         there, refused = await self._objects.make_way(target, look=True)
         if refused is not None:
             raise refused
-        _refuse_target(there, replace, target)
+        refuse_target(there, replace, target)
+        if there is not None and there.kind is Kind.DIRECTORY:
+            raise IsADirectory("a directory is there", path=target)
         if source == target:
             return found.entry
         token = await self._copied(source, found, target, replace)
@@ -193,14 +193,6 @@ class S3Storage:
     async def aclose(self) -> None:
         self._attempts.release()
         await self._client.aclose()
-
-
-def _refuse_target(there: Entry | None, replace: Expect, target: RelPath) -> None:
-    if replace is ABSENT and there is not None:
-        raise AlreadyExists("something is there already", path=target)
-    refuse_stale(there, replace, target)
-    if there is not None and there.kind is Kind.DIRECTORY:
-        raise IsADirectory("a directory is there", path=target)
 
 
 def _md5(found: Object) -> str | None:
