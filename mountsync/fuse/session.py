@@ -19,6 +19,7 @@ from mountsync.fuse.handshake import Handshake
 from mountsync.fuse.herald import Herald
 from mountsync.fuse.notifier import FuseNotifier
 from mountsync.fuse.operations import MountOperations
+from mountsync.fuse.rouser import rouse
 from mountsync.vfs.volume import Volume
 
 WORKERS: Final = 160
@@ -151,7 +152,10 @@ async def _run(mountpoint: str, task_status: trio.TaskStatus[None]) -> None:
 
 async def _main(serving: trio.CancelScope, ended: trio.Event) -> None:
     with serving:
-        await pyfuse3.main(1, WORKERS)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rouse)
+            await pyfuse3.main(1, WORKERS)
+            nursery.cancel_scope.cancel()
     ended.set()
 
 
