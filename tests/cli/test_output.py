@@ -19,31 +19,12 @@ from mountsync.model.status import (
     Status,
     Transfer,
 )
+from tests.parts.statuses import status_of as status
 
 CONFLICT = ConflictStatus(
     path="c", reason="both changed", local_size=1, local_mtime_ns=0, remote_size=None, remote_mtime_ns=None
 )
 PROBLEM = ProblemStatus(path="p", reason="no space left", error="NoSpace", retry_at=None)
-
-
-def status(state: SessionState = SessionState.SETTLED, **more: object) -> Status:
-    given: dict[str, object] = {
-        "name": "n",
-        "remote": "r:",
-        "mountpoint": "/m",
-        "pid": 1,
-        "state": state.value,
-        "reason": None,
-        "pending": 0,
-        "pending_bytes": 0,
-        "transfers": [],
-        "conflicts": [],
-        "problems": [],
-        "cache": None,
-        "last_cycle": None,
-        "entries": 0,
-    }
-    return Status(**(given | more))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ from mountsync.control.events import BACKLOG, Broadcaster
 from mountsync.control.protocol import MAX_LINE, Event, Keep, LostEvent, StateEvent
 from mountsync.control.server import serve
 from mountsync.errors import Halted, MountError, MountsyncError, NotFound, Unreachable, UsageError
-from mountsync.model.status import ConflictStatus, SessionState, Status
+from mountsync.model.status import ConflictStatus, Status
+from tests.parts.statuses import status_of
 
 
 class Session:
@@ -33,22 +34,7 @@ class Session:
         self.flushed = trio.Event()
 
     async def status(self) -> Status:
-        return Status(
-            name="notes",
-            remote="r:",
-            mountpoint="/m",
-            pid=os.getpid(),
-            state=SessionState.SETTLED.value,
-            reason=None,
-            pending=0,
-            pending_bytes=0,
-            transfers=[],
-            conflicts=[],
-            problems=[],
-            cache=None,
-            last_cycle=None,
-            entries=3,
-        )
+        return status_of(name="notes", pid=os.getpid(), entries=3)
 
     async def flush(self, *, timeout: float | None) -> Status:
         self.told.append(("flush", timeout))

@@ -13,27 +13,14 @@ from mountsync.control.progress import tell_progress
 from mountsync.control.protocol import ProgressEvent
 from mountsync.engine.transfers import Transfers
 from mountsync.model.status import Status
+from tests.parts import statuses
 from tests.parts.bodies import body
 from tests.parts.real_mount import Mounted
 
 
 def status_of(transfers: Transfers) -> Status:
-    return Status(
-        name="job",
-        remote="",
-        mountpoint=None,
-        pid=0,
-        state="settled",
-        reason=None,
-        pending=3,
-        pending_bytes=7,
-        transfers=transfers.snapshot(),
-        conflicts=[],
-        problems=[],
-        cache=None,
-        last_cycle=None,
-        entries=0,
-    )
+    more = {"pending": 3, "pending_bytes": 7, "transfers": transfers.snapshot()}
+    return statuses.status_of(name="job", remote="", mountpoint=None, pid=0, **more)
 
 
 class Bench:

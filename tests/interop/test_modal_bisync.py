@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,13 +19,6 @@ from tests.parts.shell import Outcome, Shell
 
 BLOCK = 8 << 20
 PATIENCE_S = 60
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ModalServer]:
-    with ModalServer(tmp_path / "server") as server:
-        server.volume("data")
-        yield server
 
 
 class Pair:

@@ -16,7 +16,6 @@ import trio
 from mountsync.errors import Stale
 from mountsync.paths import RelPath
 from mountsync.storage.sources import FileSource
-from tests.modal_server import ModalServer
 from tests.parts.bodies import get, items, put
 from tests.parts.modal import modal_storage
 from tests.parts.modal_clients import OLDER, modal_command
@@ -27,13 +26,6 @@ BLOCK = 8 << 20
 @pytest.fixture(scope="module", params=["newest", OLDER])
 def version(request):
     return request.param
-
-
-@pytest.fixture
-def server(tmp_path):
-    with ModalServer(tmp_path / "server") as server:
-        server.volume("data")
-        yield server
 
 
 @pytest.fixture

@@ -27,13 +27,6 @@ F = RelPath("f")
 
 
 @pytest.fixture
-def server(tmp_path):
-    with ModalServer(tmp_path / "server") as server:
-        server.volume("data")
-        yield server
-
-
-@pytest.fixture
 async def storage(server, tmp_path):
     async with modal_storage(server, tmp_path / "state") as storage:
         yield storage

@@ -44,13 +44,6 @@ class ModalMount(Mounted):
 
 
 @pytest.fixture
-def server(tmp_path: Path):
-    with ModalServer(tmp_path / "server") as server:
-        server.volume("data")
-        yield server
-
-
-@pytest.fixture
 def modal(server: ModalServer) -> ModalCommand:
     return modal_command("newest", server.environment())
 

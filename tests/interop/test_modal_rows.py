@@ -26,13 +26,6 @@ ROWS = range(1, 23)
 
 
 @pytest.fixture
-def server(tmp_path):
-    with ModalServer(tmp_path / "server") as server:
-        server.volume("data")
-        yield server
-
-
-@pytest.fixture
 def shell(server, tmp_path):
     home = tmp_path / "home"
     home.mkdir()

@@ -13,19 +13,12 @@ from mountsync.formats.modal_sidecar import FOLDER, RCLONE_NAME, shard_of, shard
 from mountsync.paths import ROOT, RelPath
 from mountsync.storage import api
 from mountsync.storage.modal import sidecar as sidecar_room
-from tests.modal_server import ModalServer, RpcFault
+from tests.modal_server import RpcFault
 from tests.parts.bodies import get, items, put
 from tests.parts.modal import modal_storage
 
 T = 1_600_000_000_123_456_789
 F = RelPath("d/f")
-
-
-@pytest.fixture
-def server(tmp_path):
-    with ModalServer(tmp_path / "server") as server:
-        server.volume("data")
-        yield server
 
 
 @pytest.fixture

@@ -13,19 +13,12 @@ from mountsync.errors import (
     Unsupported,
 )
 from mountsync.paths import RelPath
-from tests.modal_server import ModalServer, RpcFault
+from tests.modal_server import RpcFault
 from tests.parts.bodies import get, items, put
 from tests.parts.modal import QUICK, modal_storage
 
 BLOCK = 8 << 20
 F = RelPath("f")
-
-
-@pytest.fixture
-def server(tmp_path):
-    with ModalServer(tmp_path / "server") as server:
-        server.volume("data")
-        yield server
 
 
 @pytest.fixture

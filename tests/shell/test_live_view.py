@@ -27,6 +27,7 @@ from mountsync.model.status import (
     Transfer,
 )
 from tests.parts.real_mount import Mounted
+from tests.parts.statuses import status_of
 from tests.parts.terminal import Terminal
 
 NOW = 1_800_000_000.0
@@ -38,18 +39,14 @@ def status(**changes: object) -> Status:
         "remote": "archive:",
         "mountpoint": "/home/me/Photos",
         "pid": 7,
-        "state": SessionState.APPLYING.value,
-        "reason": None,
+        "state": SessionState.APPLYING,
         "pending": 3,
         "pending_bytes": 5 << 20,
-        "transfers": [],
-        "conflicts": [],
-        "problems": [],
         "cache": CacheStatus(used=3 << 20, dirty=1 << 20, limit=4 << 20, pinned=2),
         "last_cycle": CycleStatus(finished_at=NOW - 5, to_local=1, to_remote=2, problems=0, conflicts=0),
         "entries": 12_345,
     }
-    return Status(**(given | changes))  # type: ignore[arg-type]
+    return status_of(**(given | changes))  # type: ignore[arg-type]
 
 
 def drawn(*statuses: Status, history: History | None = None, silent: bool = False, width: int = 100) -> str:
@@ -90,7 +87,12 @@ def test_everything_is_in_the_picture() -> None:
             ],
             problems=[ProblemStatus(path="bad", reason="no room", error="NoSpace", retry_at=NOW + 30)],
         ),
-        status(mountpoint=None, name="backup", state="halted-deletes", reason="would delete 40 entries"),
+        status(
+            mountpoint=None,
+            name="backup",
+            state=SessionState.HALTED_DELETES,
+            reason="would delete 40 entries",
+        ),
         silent=True,
     )
     for wanted in (

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from mountsync.control.overview import Overview
-from mountsync.model.status import SessionState, Status
+from mountsync.model.status import SessionState
 from mountsync.web.guard import CSRF_HEADER, Guard, Request
 from mountsync.web.page import Pages, everything
 from tests.parts.shell import Shell
+from tests.parts.statuses import status_of
 
 PATIENCE_S = 60.0
 
@@ -119,21 +120,6 @@ async def test_what_the_daemon_refuses_is_said(user: Shell) -> None:
     ],
 )
 def test_levels(state: SessionState, level: str, halted: bool) -> None:
-    status = Status(
-        name="x",
-        remote="r",
-        mountpoint=None,
-        pid=1,
-        state=state.value,
-        reason=None,
-        pending=0,
-        pending_bytes=0,
-        transfers=[],
-        conflicts=[],
-        problems=[],
-        cache=None,
-        last_cycle=None,
-        entries=0,
-    )
+    status = status_of(state, name="x", mountpoint=None)
     [shown] = everything(Overview(jobs=(status,)), 0.0).shown
     assert (shown.level, shown.halted) == (level, halted)
