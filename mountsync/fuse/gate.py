@@ -119,6 +119,15 @@ class Gate:
                 return found
         return []
 
+    def end_if_gone(self) -> None:
+        """Sends everybody away when the folder was unmounted; to be called every so often.
+
+        A reader who is told of it by the read itself, not by the look before, goes without a word.
+        """
+        found = () if self._closed else self._poll.poll(0)
+        if found and found[0][1] & _GONE:
+            self._close()
+
     def _close(self) -> bool:
         self._closed = True
         self._reader = None

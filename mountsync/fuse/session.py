@@ -19,7 +19,7 @@ from mountsync.fuse.handshake import Handshake
 from mountsync.fuse.herald import Herald
 from mountsync.fuse.notifier import FuseNotifier
 from mountsync.fuse.operations import MountOperations
-from mountsync.fuse.rouser import rouse
+from mountsync.fuse.reader_care import look_after
 from mountsync.vfs.volume import Volume
 
 WORKERS: Final = 160
@@ -88,7 +88,7 @@ async def serve(
         raise
     notifier.start(volume.tree, herald)
     try:
-        await _run(mountpoint, task_status)
+        await _run(gate, mountpoint, task_status)
     finally:
         undo()
         pyfuse3.close(unmount=True)
@@ -132,11 +132,11 @@ def _nothing() -> None:
     """Nothing was replaced."""
 
 
-async def _run(mountpoint: str, task_status: trio.TaskStatus[None]) -> None:
+async def _run(gate: Gate, mountpoint: str, task_status: trio.TaskStatus[None]) -> None:
     serving = trio.CancelScope(shield=True)
     ended = trio.Event()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_main, serving, ended)
+        nursery.start_soon(_main, gate, serving, ended)
         _calm_garbage_collector()
         task_status.started()
         try:
@@ -150,10 +150,10 @@ async def _run(mountpoint: str, task_status: trio.TaskStatus[None]) -> None:
                     serving.cancel()
 
 
-async def _main(serving: trio.CancelScope, ended: trio.Event) -> None:
+async def _main(gate: Gate, serving: trio.CancelScope, ended: trio.Event) -> None:
     with serving:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(rouse)
+            nursery.start_soon(look_after, gate)
             await pyfuse3.main(1, WORKERS)
             nursery.cancel_scope.cancel()
     ended.set()

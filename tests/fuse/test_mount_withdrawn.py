@@ -1,4 +1,4 @@
-"""A request whose program is killed before it was read does not stop the mount."""
+"""What happens between the look for a request and the read that takes it: a tracer lets it happen."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from mountsync.fuse.mountpoint import unmount
 from tests.parts.readable import readable_within
-from tests.parts.real_mount import Mounted
+from tests.parts.real_mount import READY_S, Mounted
 
 _DELAY_S = 1
 _ASK = "import os, sys\nprint('asking', flush=True)\nos.path.exists(sys.argv[1])\n"
@@ -25,9 +27,10 @@ def mounted(tmp_path: Path) -> Iterator[Mounted]:
     made.end()
 
 
-def test_background_work_goes_on_after_a_withdrawn_request(mounted: Mounted, tmp_path: Path) -> None:
+@contextmanager
+def _held_back(mounted: Mounted, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that asks for something; the mount knows of it and is held back before it reads it."""
     assert mounted.process is not None
-    log = tmp_path / "reads"
     slow = ["-P", "/dev/fuse", "-e", "trace=read", "-e", f"inject=read:delay_enter={_DELAY_S}s"]
     command = ["strace", "-f", *slow, "-o", str(log), "-p", str(mounted.process.pid)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
@@ -38,12 +41,25 @@ def test_background_work_goes_on_after_a_withdrawn_request(mounted: Mounted, tmp
         with subprocess.Popen(ask, stdout=subprocess.PIPE) as asking:
             assert asking.stdout is not None
             asking.stdout.readline()
-            # The mount is about to read the request, and is held back.
             mounted.until(lambda: "read(" in log.read_text())
+            yield asking
             asking.kill()
+        tracer.send_signal(signal.SIGINT)
+
+
+def test_background_work_goes_on_after_a_withdrawn_request(mounted: Mounted, tmp_path: Path) -> None:
+    log = tmp_path / "reads"
+    with _held_back(mounted, log) as asking:
+        asking.kill()
         # Nobody asks any more; the read waits in vain until the kernel's timer interrupts it.
         mounted.until(lambda: "SIGALRM" in log.read_text())
-        tracer.send_signal(signal.SIGINT)
     assert mounted.status().state in ("settled", "watching")
     assert os.listdir(mounted.path) == []
     mounted.umount()
+
+
+def test_a_mount_ends_when_it_is_unmounted_just_before_it_reads(mounted: Mounted, tmp_path: Path) -> None:
+    assert mounted.process is not None
+    with _held_back(mounted, tmp_path / "reads"):
+        assert unmount(str(mounted.path), lazy=True)
+    assert mounted.process.wait(READY_S) == 0
