@@ -68,6 +68,8 @@ class Attributes(Files):
         """
         self._refuse_read_only()
         node = self.tree.node(node_id)
+        if mode is uid is gid is size is atime_ns is None and ctime_ns and mtime_ns == node.mtime_ns:
+            return self._keep_ctime(node, ctime_ns)
         if size is not None:
             self._truncate(node, size, handle)
             if not privileged:
@@ -81,19 +83,18 @@ class Attributes(Files):
         if mtime_ns is not None:
             node.mtime_ns = mtime_ns
         node.ctime_ns = self.clock() if ctime_ns is None else ctime_ns
-        if ctime_ns is not None and mode is uid is gid is size is atime_ns is mtime_ns is None:
-            self._keep_ctime(node)
-            return node
         travels = mode is not None or mtime_ns is not None or (size is not None and not privileged)
         self._keep_attributes(node, travels=travels, wait=size is not None and handle is not None)
         return node
 
-    def _keep_ctime(self, node: Node) -> None:
-        """After each rename and link the kernel tells its own time of it: nobody waits for that to be safe."""
+    def _keep_ctime(self, node: Node, ctime_ns: int) -> Node:
+        """After each rename and link the kernel tells its own time of it: nobody waits for it to be safe."""
+        node.ctime_ns = ctime_ns
         node.prepared = None
         with self.database.soft:
             self.tree.save(node)
         self._stir()
+        return node
 
     def _change_owner(self, node: Node, uid: int | None, gid: int | None, *, keep_mode: bool) -> None:
         node.uid = node.uid if uid is None else uid
