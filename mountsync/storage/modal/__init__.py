@@ -36,7 +36,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
 )
 
-_EXTRA = ("modal_proto", "grpclib", "aiohttp", "h2", "google")
+_EXTRA = ("modal_proto", "grpclib", "h2", "google")
 
 
 async def open_storage(options: Mapping[str, object], path: str, context: OpenContext) -> Storage:

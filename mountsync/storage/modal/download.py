@@ -18,12 +18,14 @@ from mountsync.storage.modal.transport import BLOCK, Located, NativeEntry, Pendi
 
 _WINDOW: Final = 8 * BLOCK
 """Bytes located by one call at most."""
-_DEPTH: Final = 2
-"""Blocks that one reader has under way at once ..."""
-_DEEP: Final = 4
-"""... and where they come slowly."""
-_SLOW: Final = 0.25
-"""Seconds of waiting for one block from which on more are fetched side by side."""
+_DEPTHS: Final = ((0.25, 4), (0.04, 2))
+"""Blocks that one reader has under way at once, by the seconds that it had to wait for one of them.
+
+Where they come at once it is one, which starts when little of the one before is left: memory for more
+would bring nothing.
+"""
+_LITTLE: Final = 4
+"""A block is almost given out when less than this part of it is left."""
 _REFUSALS: Final = 3
 
 Look: TypeAlias = Callable[[], Awaitable[NativeEntry | None]]
@@ -85,7 +87,9 @@ class RangeReader:
         self._flight: deque[tuple[Pending[tuple[bytes, ...]], int]] = deque()
         self._pieces: deque[bytes] = deque()
         """Of the slice that is being given out."""
-        self._depth = _DEPTH
+        self._depth = 1
+        self._few = 0
+        """So many pieces are little of the slice."""
         self._pinned: tuple[int, int] | None = None
         self._refusals = 0
 
@@ -142,7 +146,11 @@ class RangeReader:
     async def __anext__(self) -> bytes:
         if not self._pieces:
             self._pieces.extend(await self._slice())
-        return self._pieces.popleft()
+            self._few = len(self._pieces) // _LITTLE
+        piece = self._pieces.popleft()
+        if self._depth == 1 and len(self._pieces) <= self._few:
+            self._start_transfers()
+        return piece
 
     async def _slice(self) -> tuple[bytes, ...]:
         """The next slice, verified. Raises StopAsyncIteration at the end."""
@@ -161,8 +169,8 @@ class RangeReader:
         pending, length = self._flight[0]
         began = trio.current_time()
         data = await pending.wait()
-        if trio.current_time() - began > _SLOW:
-            self._depth = _DEEP
+        waited = trio.current_time() - began
+        self._depth = max([self._depth, *(depth for seconds, depth in _DEPTHS if waited > seconds)])
         self._flight.popleft()
         self._slots.give()
         self._next += length

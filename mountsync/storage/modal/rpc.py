@@ -1,4 +1,4 @@
-"""The one room that speaks Modal's protocol: gRPC by grpclib, blocks by aiohttp, on one asyncio loop.
+"""The one room that speaks Modal's protocol: gRPC by grpclib, blocks over HTTP, on one asyncio loop.
 
 Messages come from the package `modal_proto`; Modal's own client is not used. The protocol is not
 published as stable: only the calls and fields below are relied on, and `check_protocol` looks at them.

@@ -1,0 +1,375 @@
+"""The client for blocks: connections, redirects, proxies, TLS, and servers that misbehave."""
+
+import asyncio
+import shutil
+import ssl
+import subprocess
+from contextlib import asynccontextmanager
+
+import pytest
+
+from mountsync.formats.http1 import BadAnswer, EndedEarly
+from mountsync.storage.modal.http import Http, Origin, Proxies
+
+PATIENCE = 30.0
+
+
+class Server:
+    """Answers requests with what `reply` says; `seen` are their heads, in order."""
+
+    def __init__(self, reply):
+        self.reply = reply
+        self.seen = []
+        self.bodies = []
+        self.connections = 0
+        self.closed = asyncio.Event()
+
+    async def serve(self, reader, writer):
+        self.connections += 1
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                self.seen.append(head)
+                length = next(
+                    (int(line[15:]) for line in head.split("\r\n") if line.startswith("Content-Len")), 0
+                )
+                if await self.reply(self, head, reader, writer, length):
+                    return
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self.closed.set()
+            writer.transport.abort()
+
+
+def answer(body, status="200 OK", extra=""):
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{extra}\r\n".encode() + body
+
+
+async def echo(server, head, reader, writer, length):
+    server.bodies.append(await reader.readexactly(length))
+    writer.write(answer(f"{head.split()[0]} {head.split()[1]} {length}".encode()))
+
+
+@asynccontextmanager
+async def listening(reply, tls=None):
+    server = Server(reply)
+    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=tls)
+    server.port = listener.sockets[0].getsockname()[1]
+    try:
+        yield server
+    finally:
+        listener.close()
+        await listener.wait_closed()
+
+
+@asynccontextmanager
+async def client(proxies=None, idle=PATIENCE):
+    http = Http(connect=PATIENCE, idle=idle, proxies=proxies)
+    try:
+        yield http
+    finally:
+        await http.close()
+
+
+def run(work):
+    """These parts live on an asyncio loop, as in the product."""
+
+    async def within():
+        async with asyncio.timeout(PATIENCE):
+            await work()
+        await asyncio.sleep(0.05)  # what was closed goes
+
+    asyncio.run(within())
+
+
+async def ask(http, server, path="/x?y=%2f", method="GET", scheme="http", limit=1 << 24, **more):
+    url = f"{scheme}://127.0.0.1:{server.port}{path}"
+    found = await http.ask(method, url, headers={"X-A": "b"}, limit=limit, **more)
+    return found.status, b"".join(found.body)
+
+
+def test_one_connection_serves_many_requests():
+    async def work():
+        async with listening(echo) as server, client() as http:
+            assert await ask(http, server) == (200, b"GET /x?y=%2f 0")
+            assert await ask(http, server, method="PUT", body=b"") == (200, b"PUT /x?y=%2f 0")
+            data = bytes(range(256)) * 40_000
+            assert await ask(http, server, method="PUT", body=memoryview(data)) == (
+                200,
+                b"PUT /x?y=%2f 10240000",
+            )
+            assert server.bodies[-1] == data
+            assert server.connections == 1
+            assert f"Host: 127.0.0.1:{server.port}\r\n" in server.seen[0]
+            await asyncio.gather(*(ask(http, server) for _ in range(5)))
+            assert server.connections == 5
+
+    run(work)
+
+
+def test_a_connection_that_the_server_closed_meanwhile_is_not_used():
+    async def once(server, head, reader, writer, length):
+        writer.write(answer(b"a"))
+        return True
+
+    async def work():
+        async with listening(once) as server, client() as http:
+            for number in range(3):
+                server.closed.clear()
+                assert await ask(http, server) == (200, b"a")
+                await server.closed.wait()
+                while http._all:  # until the loop has seen it
+                    await asyncio.sleep(0.01)
+                assert server.connections == number + 1
+
+    run(work)
+
+
+def test_redirects_are_followed_and_not_for_ever():
+    async def lead(server, head, reader, writer, length):
+        await reader.readexactly(length)
+        if "/end" in head.split()[1]:
+            writer.write(answer(head.split()[0].encode()))
+        elif "/loop" in head.split()[1]:
+            writer.write(answer(b"", "302 Found", "Location: /loop\r\n"))
+        else:
+            writer.write(answer(b"", "307 There", "Location: /end\r\n"))
+
+    async def work():
+        async with listening(lead) as server, client() as http:
+            assert await ask(http, server) == (200, b"GET")
+            assert await ask(http, server, method="PUT", body=b"abc") == (200, b"PUT")
+            with pytest.raises(BadAnswer):
+                await ask(http, server, "/loop")
+
+    run(work)
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (b"", ConnectionResetError),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", EndedEarly),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", EndedEarly),
+        (b"what?\r\n\r\n", BadAnswer),
+    ],
+)
+def test_broken_answers(reply, error):
+    async def breaks(server, head, reader, writer, length):
+        writer.write(reply)
+        await writer.drain()
+        writer.close()
+        return await reader.read() is not None
+
+    async def work():
+        async with listening(breaks) as server, client() as http:
+            with pytest.raises(error):
+                await ask(http, server)
+
+    run(work)
+
+
+def test_a_silent_server_is_given_up():
+    async def silent(server, head, reader, writer, length):
+        return await reader.read() is not None
+
+    async def work():
+        async with listening(silent) as server, client(idle=0.05) as http:
+            with pytest.raises(TimeoutError):
+                await ask(http, server)
+            await server.closed.wait()
+
+    run(work)
+
+
+def test_cancelling_closes_the_connection():
+    async def silent(server, head, reader, writer, length):
+        return await reader.read() is not None
+
+    async def work():
+        async with listening(silent) as server, client() as http:
+            asking = asyncio.ensure_future(ask(http, server, method="PUT", body=memoryview(bytes(1 << 20))))
+            while not server.seen:
+                await asyncio.sleep(0.01)
+            asking.cancel()
+            await server.closed.wait()
+
+    run(work)
+
+
+@pytest.mark.parametrize(("status", "fine"), [("403 No", True), ("200 OK", False)])
+def test_an_answer_before_all_was_sent(status, fine):
+    """A refusal counts; a success cannot be one, for the server has not seen the whole body."""
+
+    async def early(server, head, reader, writer, length):
+        writer.write(answer(b"early", status))
+
+    async def work():
+        async with listening(early) as server, client() as http:
+            body = memoryview(bytes(64 << 20))
+            if fine:
+                assert await ask(http, server, method="PUT", body=body) == (403, b"early")
+            else:
+                with pytest.raises(BadAnswer):
+                    await ask(http, server, method="PUT", body=body)
+            assert not any(http._resting.values())
+
+    run(work)
+
+
+@pytest.mark.parametrize("url", ["ftp://h/x", "http:///x", "http://127.0.0.1:1/a b", "file:///etc/passwd"])
+def test_urls_that_cannot_be_asked_for(url):
+    async def work():
+        async with client() as http:
+            with pytest.raises((BadAnswer, OSError)):
+                await http.ask("GET", url, headers={}, limit=1)
+
+    run(work)
+
+
+ORIGIN = Origin("https", "blocks.example.com", 443)
+
+
+@pytest.mark.parametrize(
+    ("environ", "host"),
+    [
+        ({}, None),
+        ({"https_proxy": "http://p:8080"}, "p"),
+        ({"HTTPS_PROXY": "http://q", "https_proxy": "p:8080"}, "p"),
+        ({"HTTP_PROXY": "http://p"}, None),
+        ({"all_proxy": "socks5://p"}, None),
+        ({"https_proxy": "http://p", "no_proxy": "other.com, .example.com"}, None),
+        ({"https_proxy": "http://p", "no_proxy": "blocks.example.com:443"}, None),
+        ({"https_proxy": "http://p", "NO_PROXY": "*"}, None),
+        ({"https_proxy": "http://p", "no_proxy": "ample.com"}, "p"),
+    ],
+)
+def test_the_usual_variables_name_proxies(environ, host):
+    proxy = Proxies(environ).of(ORIGIN)
+    assert (proxy.host if proxy else None) == host
+
+
+def test_a_proxy_that_cannot_be_spoken_to_is_an_error():
+    with pytest.raises(OSError, match="socks5"):
+        Proxies({"https_proxy": "socks5://p:1080"}).of(ORIGIN)
+
+
+def test_a_proxy_in_the_clear():
+    async def work():
+        async with listening(echo) as server:
+            proxies = Proxies({"http_proxy": f"http://u:p%40@127.0.0.1:{server.port}"})
+            async with client(proxies) as http:
+                found = await http.ask("GET", "http://far.example/x", headers={}, limit=99)
+                assert b"".join(found.body) == b"GET http://far.example/x 0"
+                assert "Proxy-Authorization: Basic dTpwQA==\r\n" in server.seen[0]
+                assert "Host: far.example\r\n" in server.seen[0]
+
+    run(work)
+
+
+async def _pump(reader, writer):
+    while data := await reader.read(1 << 16):
+        writer.write(data)
+    writer.close()
+
+
+async def tunnel(server, head, reader, writer, length):
+    if head.split()[0] != "CONNECT":
+        writer.write(answer(b"", "405 No"))
+        return True
+    host, port = head.split()[1].split(":")
+    there, back = await asyncio.open_connection(host, int(port))
+    writer.write(b"HTTP/1.1 200 Go\r\n\r\n")
+    await asyncio.gather(_pump(reader, back), _pump(there, writer), return_exceptions=True)
+    return True
+
+
+@pytest.fixture
+def tls(tmp_path, monkeypatch):
+    """A context of a server whose certificate is trusted."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not there")
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    words = (
+        "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
+    )
+    subprocess.run(
+        ["openssl", *words.split(), "-keyout", key, "-out", cert], check=True, capture_output=True, timeout=60
+    )
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(cert, key)
+    monkeypatch.setenv("SSL_CERT_FILE", str(cert))
+    return context
+
+
+def test_tls_by_itself_and_through_a_proxy(tls):
+    data = memoryview(bytes(range(256)) * 20_000)
+
+    async def work():
+        async with listening(echo, tls) as server, listening(tunnel) as proxy:
+            for proxies in (None, Proxies({"https_proxy": f"127.0.0.1:{proxy.port}"})):
+                async with client(proxies) as http:
+                    for _ in range(2):
+                        found = await ask(http, server, "/", "PUT", "https", body=data)
+                        assert found == (200, b"PUT / 5120000")
+                    assert server.bodies[-1] == data
+            assert server.connections == 2
+            assert [head.split()[0] for head in proxy.seen] == ["CONNECT"]
+
+    run(work)
+
+
+def test_an_unknown_certificate_is_refused(tls, monkeypatch, tmp_path):
+    (tmp_path / "none.pem").write_bytes(b"")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "nowhere"))
+
+    async def work():
+        async with listening(echo, tls) as server, client() as http:
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await ask(http, server, scheme="https")
+            assert server.seen == []
+
+    run(work)
+
+
+def test_tls_is_not_given_up_on_the_way(tls):
+    async def downgrade(server, head, reader, writer, length):
+        writer.write(answer(b"", "302 Found", f"Location: http://127.0.0.1:{server.port}/\r\n"))
+
+    async def work():
+        async with listening(downgrade, tls) as server, client() as http:
+            with pytest.raises(BadAnswer, match="TLS"):
+                await ask(http, server, scheme="https")
+
+    run(work)
+
+
+def test_an_unknown_certificate_behind_a_proxy_is_refused(tls, monkeypatch, tmp_path):
+    (tmp_path / "none.pem").write_bytes(b"")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "nowhere"))
+
+    async def work():
+        async with listening(echo, tls) as server, listening(tunnel) as proxy:
+            async with client(Proxies({"https_proxy": f"127.0.0.1:{proxy.port}"})) as http:
+                with pytest.raises(ssl.SSLCertVerificationError):
+                    await ask(http, server, scheme="https")
+            assert server.seen == []
+
+    run(work)
+
+
+def test_a_refusing_proxy_is_told():
+    async def refuse(server, head, reader, writer, length):
+        writer.write(answer(b"no", "407 Who"))
+
+    async def work():
+        async with listening(refuse) as server:
+            async with client(Proxies({"https_proxy": f"127.0.0.1:{server.port}"})) as http:
+                with pytest.raises(OSError, match="407"):
+                    await http.ask("GET", "https://far.example/x", headers={}, limit=9)
+
+    run(work)
