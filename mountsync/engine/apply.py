@@ -208,6 +208,8 @@ class Executor:
             self._offline = error
         if isinstance(action, MakeDirectory | Move | Delete):
             self._broken.append((side, path_of(action), error))
+        if isinstance(action, Move):
+            self._broken.append((side, action.source, error))  # it is still there: nothing may take its place
         self.recorder.failed(side, action, error)
 
     async def _act(self, side: Side, action: Action) -> Entry | None:

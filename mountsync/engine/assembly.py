@@ -114,7 +114,7 @@ class Engine:
             volume.journal,
             self._attempts,
             self.remote,
-            Witness(volume, self._hasher).same_content,
+            Witness(volume, volume.base, self._hasher).same_content,
             volume.clock,
         )
 

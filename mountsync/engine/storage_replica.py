@@ -86,6 +86,11 @@ class StorageReplica:
         return self._mover is not None and self.info.moves_directories
 
     @property
+    def links_are_objects(self) -> bool:
+        """Whether a link is an object of another name: a file that replaces it comes after it is gone."""
+        return self._linker is None
+
+    @property
     def sets_mtimes(self) -> bool:
         """Whether the time of a file can be set."""
         return self._clock is not None
@@ -208,7 +213,7 @@ class StorageReplica:
     async def move(self, action: Move) -> Entry:
         source, target = (self._object(p, action.expect) for p in (action.source, action.target))
         expect = None if action.expect.kind is Kind.DIRECTORY else action.expect.token
-        replaced = _expectation(action.replace)
+        replaced = await self._make_room(action)
         if self._mover is not None:
             made = await self._mover.move(source, target, expect=expect, replace=replaced)
         elif action.expect.kind is Kind.DIRECTORY:
@@ -217,6 +222,16 @@ class StorageReplica:
             made = await self._duplicate(source, target, action.expect, replaced)
             await self.storage.delete(source, expect=expect)
         return self._as_shown(made, action.expect)
+
+    async def _make_room(self, action: Move) -> Expect:
+        """What the object that is about to come may replace: one of another name has to go before it."""
+        replaced, path = action.replace, action.target
+        if replaced is None or self._object(path, replaced) == self._object(path, action.expect):
+            return _expectation(replaced)
+        if replaced.kind is not Kind.DIRECTORY:
+            await self.storage.delete(self._object(path, replaced), expect=replaced.token)
+            return ABSENT
+        return _expectation(replaced)
 
     async def _duplicate(self, source: RelPath, target: RelPath, entry: Entry, replaced: Expect) -> Entry:
         """A second object with the same content; where the storage cannot copy, the bytes go through us."""

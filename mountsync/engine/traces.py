@@ -34,7 +34,7 @@ _ASKERS: Final = 8
 _SECOND: Final = 1_000_000_000
 
 SameContent: TypeAlias = Callable[[Attempt, RelPath, Entry], Awaitable[bool | None]]
-"""Whether what the remote has at a path is what was sent; None when what was sent is not here any more."""
+"""Whether what the remote has at a path is what was sent; None when nothing tells any more."""
 
 
 class Fate(Enum):
@@ -43,7 +43,7 @@ class Fate(Enum):
     UNDONE = "undone"
     DONE = "done"
     CLEARED = "cleared"
-    """A put of which only the first half was done: what was of another kind is gone."""
+    """A put or a move of which only the first half was done: what was of another kind is gone."""
     COPIED = "copied"
     """A move of which only the first half was done: the object stands at both places."""
 
@@ -57,6 +57,7 @@ class Finding:
 
 
 _UNDONE: Final = Finding(Fate.UNDONE)
+_CLEARED: Final = Finding(Fate.CLEARED)
 
 
 class Traces:
@@ -123,7 +124,10 @@ class Traces:
     def _record(self, step: Attempt, finding: Finding) -> None:
         if finding.fate is Fate.UNDONE:
             return
-        if step.verb is Verb.DELETE or finding.fate is Fate.CLEARED:
+        if finding.fate is Fate.CLEARED:
+            self._cleared(step)
+            return
+        if step.verb is Verb.DELETE:
             self._removed(step)
             return
         folder = self._folder(parent_of(step.path))
@@ -146,6 +150,18 @@ class Traces:
             return
         self._base.remove(row.parent, row.name)
         self._note(row.node)
+
+    def _cleared(self, step: Attempt) -> None:
+        """What is agreed at the place is not there any more, so that it could be replaced: we did that.
+
+        Only what is of another kind goes first. What is still here, or is here again, is sent anew.
+        """
+        row, coming = self._base.resolve(to_bytes(step.path)), step.entry or step.expect
+        if row is None or coming is None or Kind.DIRECTORY in (row.remote.kind, coming.kind):
+            return
+        if row.remote.kind is not coming.kind:
+            self._base.remove(row.parent, row.name)
+            self._note(row.node)
 
     def _moved(self, step: Attempt, finding: Finding, folder: NodeId) -> None:
         assert step.source is not None
@@ -270,7 +286,7 @@ class _Inquiry:
         if _is_folder(step.entry) and path in self._filled:
             return Finding(Fate.DONE, entry if _is_folder(entry) else DIRECTORY)
         if entry is None:
-            return _UNDONE
+            return self._cleared if step.verb is Verb.PUT else _UNDONE
         done = (
             self._is_adjusted(step, entry)
             if step.verb is Verb.ADJUST
@@ -280,8 +296,10 @@ class _Inquiry:
 
     async def _judge_move(self, step: Attempt, path: RelPath, entry: Entry | None) -> Finding:
         expect = step.expect
-        if entry is None or expect is None or step.source is None:
+        if expect is None or step.source is None:
             return _UNDONE
+        if entry is None:
+            return self._cleared
         old_path = self._now(step.source)
         old = await self._at(old_path)
         if expect.kind is Kind.DIRECTORY:
@@ -293,6 +311,11 @@ class _Inquiry:
             return _UNDONE
         half = old is not None and old_path not in self._made and _is_same_object(expect, old)
         return Finding(Fate.COPIED if half else Fate.DONE, entry)
+
+    @property
+    def _cleared(self) -> Finding:
+        """What a step has done where nothing is, if anything was there."""
+        return _CLEARED if self._remote.links_are_objects else _UNDONE
 
     def _is_adjusted(self, step: Attempt, entry: Entry) -> bool:
         """Whether it is still the object whose content is agreed, whatever of time and mode it has."""

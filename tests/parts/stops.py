@@ -126,6 +126,22 @@ async def link(m: Mounted) -> None:
     await m.symlink("l", "d/g")
 
 
+async def make_files_and_links(m: Mounted) -> None:
+    await make_files(m)
+    await link(m)
+
+
+async def swap_kinds(m: Mounted) -> None:
+    """Files where links were, and links where files were."""
+    await m.rename("d/f", "d/l", EXCHANGE)
+    await m.rename("l", "top", EXCHANGE)
+
+
+async def replace_kinds(m: Mounted) -> None:
+    await m.rename("d/l", "d/g")
+    await m.rename("top", "l")
+
+
 UNDER_WAY: dict[str, tuple[Act, Act]] = {
     "first": (nothing, make_files),
     **{
@@ -146,6 +162,8 @@ UNDER_WAY: dict[str, tuple[Act, Act]] = {
             link,
         )
     },
+    "swap_kinds": (make_files_and_links, swap_kinds),
+    "replace_kinds": (make_files_and_links, replace_kinds),
 }
 
 
@@ -160,23 +178,31 @@ def tops(tree: Tree_) -> list[str]:
     return sorted(path for path, data in tree.items() if data is None and "/" not in path)
 
 
+async def unused(m: Mounted, path: str) -> str:
+    """The path, or one that begins with it when programs have taken it in an earlier life."""
+    while await m.exists(path):
+        path = f"{path}+"
+    return path
+
+
 async def rename_the_folders(m: Mounted) -> None:
     for path in tops(await m.local_tree()):
-        await m.rename(path, f"{path}-moved")
+        await m.rename(path, await unused(m, f"{path}-moved"))
 
 
 async def rename_the_folders_often(m: Mounted) -> None:
     for path in tops(await m.local_tree()):
-        await m.mkdir(f"{path}-above")
-        await m.rename(path, f"{path}-moved")
-        await m.rename(f"{path}-moved", f"{path}-above/{path}")
+        above, moved = await unused(m, f"{path}-above"), await unused(m, f"{path}-moved")
+        await m.mkdir(above)
+        await m.rename(path, moved)
+        await m.rename(moved, f"{above}/{path}")
 
 
 async def make_the_folders_again(m: Mounted) -> None:
     """The old names of the folders lead to new folders, with files of the old names."""
     before = await m.local_tree()
     for path in tops(before):
-        await m.rename(path, f"{path}-moved")
+        await m.rename(path, await unused(m, f"{path}-moved"))
         await m.mkdir(path)
     for path in files(before):
         if path.count("/") == 1:
@@ -186,8 +212,16 @@ async def make_the_folders_again(m: Mounted) -> None:
 async def rename_back(m: Mounted) -> None:
     """As it was before."""
     for here, there in (("e", "d"), ("d/f2", "d/f"), ("g2", "d/g")):
-        if await m.exists(here) and not await m.exists(there):
+        free = await m.exists(there.rpartition("/")[0] or "") and not await m.exists(there)
+        if await m.exists(here) and free:
             await m.rename(here, there)
+
+
+async def swap_back(m: Mounted) -> None:
+    """As it was before."""
+    for one, other in (("d/f", "d/l"), ("l", "top"), ("d/f", "d/g")):
+        if await m.exists(one) and await m.exists(other):
+            await m.rename(one, other, EXCHANGE)
 
 
 async def rename_the_files(m: Mounted) -> None:
@@ -196,9 +230,10 @@ async def rename_the_files(m: Mounted) -> None:
 
 
 async def rename_files_away(m: Mounted) -> None:
-    await m.mkdir("away")
-    for number, path in enumerate(files(await m.local_tree())):
-        await m.rename(path, f"away/{number}")
+    found, away = files(await m.local_tree()), await unused(m, "away")
+    await m.mkdir(away)
+    for number, path in enumerate(found):
+        await m.rename(path, f"{away}/{number}")
 
 
 async def rotate(m: Mounted) -> None:
@@ -259,6 +294,7 @@ AFTERWARDS: dict[str, Act] = {
         rename_the_folders_often,
         make_the_folders_again,
         rename_back,
+        swap_back,
         rename_the_files,
         rename_files_away,
         rotate,
@@ -295,8 +331,9 @@ REMOTES = {
 }
 
 
-def _later() -> int:
-    return test_clock() + 5_678_901_234
+def clock_of_life(number: int) -> Callable[[], int]:
+    """A clock of the nth life after a stop: later than all before it."""
+    return lambda: test_clock() + number * 5_678_901_234
 
 
 async def inodes(m: Mounted) -> dict[str, tuple[int, int]]:
@@ -357,8 +394,12 @@ class Case:
         tree = MemoryStorage()._tree
         effects = Effects()
         stopped = await self._first_life(home, effects, tree)
+        await self._last_life(home, effects, tree, number=1)
+        return stopped
+
+    async def _last_life(self, home: Path, effects: Effects, tree: Any, *, number: int) -> None:
         storage = REMOTES[self.remote].make(tree)
-        async with mounted(home, storage, tuning=TUNING, clock=_later) as m:
+        async with mounted(home, storage, tuning=TUNING, clock=clock_of_life(number)) as m:
             for _ in range(self.steps):
                 await trio.lowlevel.checkpoint()
             if not self.during:
@@ -366,7 +407,6 @@ class Case:
             wanted, ids = await m.local_tree(), await inodes(m)
             await m.flush(timeout=1000)
             await self._judge(m, wanted, ids, effects.names[-3:])
-        return stopped
 
     async def _first_life(self, home: Path, effects: Effects, tree: Any) -> bool:
         seams = {"disk": effects.on_store, "commit": effects.on_database}
