@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 import trio
@@ -201,6 +201,10 @@ class MeteredSource:
         if load is not None and not running.pace.is_limited:
             self._load: Callable[[], bytes] = load
             self.load = self._load_counted
+        flow = getattr(source, "flow", None)
+        if flow is not None and not running.pace.is_limited:  # a connection that is held back may be cut
+            self._flow: Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]] = flow
+            self.flow = self._flow_counted
         self._into: Callable[[int, memoryview], Awaitable[int]] | None = getattr(source, "read_into", None)
         if self._into is not None:
             self.read_into = self._read_into
@@ -219,6 +223,11 @@ class MeteredSource:
         self._running.meter.done += len(data)
         return data
 
+    @asynccontextmanager
+    async def _flow_counted(self) -> AsyncIterator[AsyncIterator[bytes]]:
+        async with self._flow() as pieces:
+            yield _Passing(pieces, self._running)
+
     async def _read_into(self, offset: int, buffer: memoryview) -> int:
         assert self._into is not None
         count = await self._into(offset, buffer)
@@ -227,3 +236,19 @@ class MeteredSource:
 
     def still(self) -> bool:
         return self._source.still()
+
+
+class _Passing:
+    """Pieces that are counted."""
+
+    def __init__(self, pieces: AsyncIterator[bytes], running: Running) -> None:
+        self._pieces = pieces
+        self._running = running
+
+    def __aiter__(self) -> _Passing:
+        return self
+
+    async def __anext__(self) -> bytes:
+        data = await anext(self._pieces)
+        await self._running.passed(len(data))
+        return data

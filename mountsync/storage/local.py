@@ -31,7 +31,7 @@ from mountsync.storage.local_temporary import Temporaries
 from mountsync.storage.local_walk import walk
 from mountsync.storage.local_watch import watch_tree
 from mountsync.storage.options import OpenContext, Option, OptionKind
-from mountsync.storage.sources import BytesSource
+from mountsync.storage.sources import BytesSource, Flows, PieceReader
 
 OPTIONS: tuple[Option, ...] = (
     Option("root", OptionKind.TEXT, "", help="folder to which paths of this remote are relative"),
@@ -196,13 +196,19 @@ class LocalStorage:
         if isinstance(source, HasDescriptor):
             await self._fill_from(draft, source.fileno(), source.size)
             return
+        if isinstance(source, Flows):
+            async with source.flow() as pieces:
+                await self._append_all(draft, pieces, source.size)
+        else:
+            await self._append_all(draft, PieceReader(source, PIECE), source.size)
+
+    async def _append_all(self, draft: Draft, pieces: AsyncIterator[bytes], size: int) -> None:
         done = 0
-        while done < source.size:
-            data = await source.read(done, min(PIECE, source.size - done))
-            if not data:
-                raise Stale("the source ended early", path=draft.path)
+        async for data in pieces:
             await self._step(draft, draft.append, data)
             done += len(data)
+        if done != size:
+            raise Stale("the source ended early", path=draft.path)
 
     async def _fill_from(self, draft: Draft, fd: int, size: int) -> None:
         if await self._step(draft, draft.clone, fd):

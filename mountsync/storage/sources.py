@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final, Protocol, runtime_checkable
 
 import trio
@@ -138,6 +140,12 @@ class StorageSource:
     async def _read(self, offset: int, length: int) -> bytes:
         return await read_range(self._storage, self._path, offset, length, size=self.size, entry=self._entry)
 
+    @asynccontextmanager
+    async def flow(self) -> AsyncIterator[AsyncIterator[bytes]]:
+        """As `Flows.flow`."""
+        async with self._storage.read(self._path, 0, self.size, expect=self._entry.token) as blocks:
+            yield blocks
+
     def still(self) -> bool:
         return True
 
@@ -166,6 +174,15 @@ class LoadsAtOnce(Protocol):
 
     def load(self) -> bytes:
         """The body. Blocks: for threads, one at a time. Raises what reading raises, and Stale."""
+        ...
+
+
+@runtime_checkable
+class Flows(Protocol):
+    """A source that comes quicker, and in less memory, from front to back: more is on its way meanwhile."""
+
+    def flow(self) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """The whole body in pieces, for one task. What ends early was cut off: count what comes."""
         ...
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
 import trio
@@ -33,6 +34,11 @@ class HashingSource:
             self._load: Callable[[], bytes] = load
             self.load = self._load_hashed
 
+        flow = getattr(source, "flow", None)
+        if flow is not None:
+            self._flow: Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]] = flow
+            self.flow = self._flow_hashed
+
     @property
     def size(self) -> int:
         return self._source.size
@@ -44,6 +50,11 @@ class HashingSource:
         data = self._load()
         self._state, self._at = hashlib.sha256(data), len(data)
         return data
+
+    @asynccontextmanager
+    async def _flow_hashed(self) -> AsyncIterator[AsyncIterator[bytes]]:
+        async with self._flow() as pieces:
+            yield _Hashed(pieces, self._feed)
 
     async def read(self, offset: int, length: int) -> bytes:
         data = await self._source.read(offset, length)
@@ -88,3 +99,19 @@ class HashingSource:
         if self.size == 0:
             return EMPTY_DIGEST
         return Digest(self._state.hexdigest()) if self._at == self.size and not self._given_up else None
+
+
+class _Hashed:
+    """Pieces that are hashed as they come."""
+
+    def __init__(self, pieces: AsyncIterator[bytes], feed: Callable[[bytes], Awaitable[None]]) -> None:
+        self._pieces = pieces
+        self._feed = feed
+
+    def __aiter__(self) -> _Hashed:
+        return self
+
+    async def __anext__(self) -> bytes:
+        data = await anext(self._pieces)
+        await self._feed(data)
+        return data
