@@ -305,11 +305,11 @@ class _Inquiry:
         if expect.kind is Kind.DIRECTORY:
             gone = old is None or old.kind is not Kind.DIRECTORY or old_path in self._made
             return Finding(Fate.DONE) if gone and entry.kind is Kind.DIRECTORY else _UNDONE
-        if path in self._made:
+        half = old is not None and old_path not in self._made and _is_same_object(expect, old)
+        if path in self._made and not half:
             return Finding(Fate.DONE)  # what was moved here was changed afterwards
         if not _is_moved(expect, entry):
             return _UNDONE
-        half = old is not None and old_path not in self._made and _is_same_object(expect, old)
         return Finding(Fate.COPIED if half else Fate.DONE, entry)
 
     @property

@@ -252,6 +252,17 @@ async def test_one_bad_path_stops_only_what_depends_on_it():
     assert len(notes.good) == 7
 
 
+async def test_nothing_takes_the_place_of_what_could_not_be_moved_away():
+    def prepare(b):
+        b.errors = {"y": Stale("changed")}
+
+    moves = [Move(RelPath(a), RelPath(b), Entry(Kind.FILE)) for a, b in (("x", "y"), ("w", "x"), ("u", "v"))]
+    b, notes = await run(*moves, file_to("x/f"), file_to("w2"), prepare=prepare)
+    assert sorted(notes.bad) == ["x", "x/f", "y"]
+    assert isinstance(notes.bad["x"], Stale)
+    assert b.done == ["v", "w2", "barrier"]
+
+
 async def test_once_out_of_reach_nothing_more_is_tried():
     def prepare(b):
         b.errors = {f"f{n}": Unreachable("gone") for n in range(1000)}
