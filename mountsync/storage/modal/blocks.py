@@ -9,15 +9,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import os
 import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
+from urllib.request import getproxies
 
 from mountsync.errors import Corrupt, MountsyncError, Unreachable
-from mountsync.formats.http1 import Answer, BadAnswer, EndedEarly
-from mountsync.storage.modal.http import Http, Proxies
+from mountsync.storage.modal.http import Answer, BadAnswer, EndedEarly, Http
 from mountsync.storage.modal.patience import Limits
 from mountsync.storage.modal.refusals import UrlRefused
 
@@ -45,7 +44,9 @@ class BlockCourier:
     def __init__(self, limits: Limits, *, proxies: bool) -> None:
         self._limits = limits
         self._http = Http(
-            connect=limits.connect + 1, idle=limits.idle, proxies=Proxies(os.environ) if proxies else None
+            connect=limits.connect + 1,
+            idle=limits.idle,
+            proxies=getproxies() if proxies else {},
         )
         self._all = asyncio.Semaphore(limits.blocks_at_once)
         self._large = asyncio.Semaphore(limits.large_blocks_at_once)

@@ -1,7 +1,8 @@
 """A small client of HTTP/1.1, for blocks: connections that are used again, TLS, and proxies.
 
-On the asyncio loop only. It asks once: what comes of a failure is for the caller to decide. Bodies are
-taken as they come and sent from where they lie, so that memory holds what travels and no more.
+On the asyncio loop only. It asks once: what comes of a failure is for the caller to decide. What is said
+on a connection is h11's affair. Bodies are taken as they come and sent from where they lie, so that memory
+holds what travels and no more.
 """
 
 from __future__ import annotations
@@ -10,22 +11,44 @@ import asyncio
 import base64
 import ssl
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import cached_property
+from typing import Final, TypeAlias
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+from urllib.request import proxy_bypass
 
-from mountsync.formats.http1 import Answer, AnswerReader, BadAnswer, EndedEarly, request_head
+import h11
 
+_HEAD_MOST: Final = 64 << 10
+"""Bytes of a head, or of a line between chunks."""
 _PIECE: Final = 1 << 18
 """Bytes of a body that are handed to the connection at once."""
+_GROUP: Final = 1 << 20
+"""Bytes of a body that came, put together to one."""
 _REST: Final = 15.0
-"""Seconds for which a connection without work is kept."""
+"""Seconds after which a connection without work is not trusted any more."""
 _REDIRECTS: Final = 5
 _MOVED: Final = frozenset({301, 302, 303, 307, 308})
-_GOODBYE: Final = 1.0
-"""Seconds that closing waits for connections to be gone."""
 _PORTS: Final = {"http": 80, "https": 443}
+
+_Bytes: TypeAlias = bytes | memoryview
+
+
+class BadAnswer(Exception):
+    """What came is no answer of HTTP/1.1, or leads to no such thing."""
+
+
+class EndedEarly(BadAnswer):
+    """The connection ended within an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer. Names of `headers` are lower case; `body` is in pieces of a MiB or so."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +64,14 @@ class Origin:
         return self.scheme == "https"
 
     @property
-    def authority(self) -> str:
-        """As `Host` has it, without the port that goes without saying."""
-        return self.host_text if self.port == _PORTS[self.scheme] else f"{self.host_text}:{self.port}"
+    def address(self) -> str:
+        """Host and port, as CONNECT has them."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
-    def host_text(self) -> str:
-        return f"[{self.host}]" if ":" in self.host else self.host
+    def authority(self) -> str:
+        """As `Host` has it, without the port that goes without saying."""
+        return self.address.removesuffix(f":{_PORTS[self.scheme]}")
 
 
 def origin_of(url: SplitResult) -> Origin:
@@ -59,133 +83,158 @@ def origin_of(url: SplitResult) -> Origin:
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy, which is spoken to in the clear. `credentials` as its header wants them."""
+    """A proxy, which is spoken to in the clear, and the headers that it wants."""
 
     host: str
     port: int
-    credentials: str | None
-
-    def headers(self) -> dict[str, str]:
-        return {} if self.credentials is None else {"Proxy-Authorization": self.credentials}
+    headers: Mapping[str, str]
 
 
-class Proxies:
-    """The proxies that the usual variables name."""
+def proxy_to(origin: Origin, proxies: Mapping[str, str]) -> Proxy | None:
+    """The proxy on the way there; `proxies` as of urllib's getproxies.
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._named = {
-            name.lower().removesuffix("_proxy"): value
-            for name, value in sorted(environ.items())  # lower case comes last, and wins
-            if name.lower().endswith("_proxy") and value
-        }
-        if "REQUEST_METHOD" in environ:
-            self._named.pop("http", None)  # there anybody's header `Proxy` would have set it
-
-    def of(self, origin: Origin) -> Proxy | None:
-        """The proxy on the way there. Raises OSError for one that cannot be used."""
-        named = self._named.get(origin.scheme)
-        if named is None or self._is_direct(origin):
-            return None
-        url = urlsplit(named if "://" in named else f"http://{named}")
-        if url.scheme != "http" or not url.hostname:
-            raise OSError(0, f"proxies of the kind {url.scheme!r} cannot be used")
-        return Proxy(url.hostname, url.port or 80, _basic(url))
-
-    def _is_direct(self, origin: Origin) -> bool:
-        hosts = (origin.host, f"{origin.host}:{origin.port}")
-        names = [name.strip().lower().lstrip(".") for name in self._named.get("no", "").split(",")]
-        return any(
-            name in ("*", host) or host.endswith(f".{name}") for name in names if name for host in hosts
-        )
-
-
-def _basic(url: SplitResult) -> str | None:
-    if url.username is None:
+    Raises OSError for one that cannot be used.
+    """
+    named = proxies.get(origin.scheme)
+    if named is None or proxy_bypass(f"{origin.host}:{origin.port}", proxies):
         return None
-    pair = f"{unquote(url.username)}:{unquote(url.password or '')}"
-    return "Basic " + base64.b64encode(pair.encode()).decode("ascii")
+    url = urlsplit(named if "://" in named else f"http://{named}")
+    if url.scheme != "http" or not url.hostname:
+        raise OSError(0, f"proxies of the kind {url.scheme!r} cannot be used")
+    if url.username is None:
+        return Proxy(url.hostname, url.port or 80, {})
+    pair = f"{unquote(url.username)}:{unquote(url.password or '')}".encode()
+    basic = f"Basic {base64.b64encode(pair).decode('ascii')}"
+    return Proxy(url.hostname, url.port or 80, {"Proxy-Authorization": basic})
+
+
+class _Incoming:
+    """An answer, as far as it has come. A little more than `limit` bytes of body are kept at most."""
+
+    def __init__(self, limit: int) -> None:
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.head: h11.Response | None = None
+        self.has_begun = False
+        self._room = limit
+        self._pieces: list[bytes] = []
+        self._group: list[bytes] = []
+        self._grouped = 0
+
+    def hear(self, talk: h11.Connection) -> bool:
+        """Takes what has come; whether that is all that is wanted. Raises h11.RemoteProtocolError."""
+        self.has_begun = True
+        while (event := talk.next_event()) is not h11.NEED_DATA:
+            if isinstance(event, h11.Response):
+                self.head = event
+            elif isinstance(event, h11.Data):
+                self._add(event.data)
+            elif not isinstance(event, h11.InformationalResponse):
+                return True
+            if self._room < 0:
+                return True
+        return False
+
+    def _add(self, data: bytes) -> None:
+        self._room -= len(data)
+        self._grouped += len(data)
+        self._group.append(data)
+        if self._grouped >= _GROUP:
+            self._close_group()
+
+    def _close_group(self) -> None:
+        self._pieces.append(b"".join(self._group))
+        self._group, self._grouped = [], 0
+
+    def answer(self) -> Answer:
+        """What came, once it is all."""
+        assert self.head is not None
+        if self._group:
+            self._close_group()
+        headers: dict[str, str] = {}
+        for raw, value in self.head.headers:
+            name, text = raw.decode("ascii"), value.decode("latin-1")
+            headers[name] = f"{headers[name]}, {text}" if name in headers else text
+        return Answer(self.head.status_code, headers, tuple(self._pieces))
 
 
 class _Connection(asyncio.Protocol):
-    """One connection, with one request at a time."""
+    """One connection, with one request at a time. `idle`: seconds in which something must move."""
 
-    def __init__(self) -> None:
-        self.transport: asyncio.Transport | None = None
-        self.proxy: Proxy | None = None
-        """Where requests go in the clear by a proxy, that proxy."""
-        self.rests_since = 0.0
+    transport: asyncio.Transport
+
+    def __init__(self, idle: float, proxy: Proxy | None = None) -> None:
+        """`proxy`: where requests go in the clear by a proxy."""
+        self.proxy = proxy
+        self._idle = idle
         self._loop = asyncio.get_running_loop()
-        self._reader: AnswerReader | None = None
-        self._done: asyncio.Future[None] | None = None
-        self._drained: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle
-        self.lost: asyncio.Future[None] = self._loop.create_future()
-        """Done when the loop has let go of it."""
-        self._moved_at = 0.0
+        self._talk = h11.Connection(h11.CLIENT, _HEAD_MOST)
+        self._incoming: _Incoming | None = None
+        """None at rest, when no body is to be held."""
+        self._patience: asyncio.Timeout
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._rests_since = 0.0
 
     @property
-    def is_open(self) -> bool:
-        return self.transport is not None and not self.transport.is_closing()
+    def is_fresh(self) -> bool:
+        """Whether it is open, and was at work not long ago."""
+        return not self.transport.is_closing() and self._rests_since > self._loop.time() - _REST
 
-    def abort(self) -> None:
-        """Closes it at once."""
-        if self.transport is not None:
-            self.transport.abort()
-
-    def let_go(self) -> None:
-        """Nobody waits for it any more."""
-        if not self.lost.done():
-            self.lost.set_result(None)
-
-    async def exchange(
-        self, head: bytes, body: bytes | memoryview, reader: AnswerReader, idle: float
-    ) -> bool:
-        """Sends a request and has `reader` take the answer; whether the connection can be used again.
-
-        Raises OSError, BadAnswer, or TimeoutError when nothing moves for `idle` seconds.
-        """
-        done = self._done = self._loop.create_future()
-        self._reader = reader
-        self._moved_at = self._loop.time()
-        self._timer = self._loop.call_later(idle, self._watch, idle)
-        try:
-            if not self.is_open:
-                raise ConnectionResetError("the connection was closed")
-            sent = await self._send(head, body, done)
-            await done
-        finally:
-            self._done = self._reader = None
-            self._timer.cancel()
-        if not sent and reader.answer.status < 300:
-            raise BadAnswer("the answer came before all was sent")
-        return sent and reader.is_reusable and self.is_open
-
-    def _watch(self, idle: float) -> None:
-        left = self._moved_at + idle - self._loop.time()
-        if left <= 0:
-            self._fail(TimeoutError("nothing moved"))
-        elif self._done is not None:
-            self._timer = self._loop.call_later(left, self._watch, idle)
-
-    async def _send(self, head: bytes, body: bytes | memoryview, done: asyncio.Future[None]) -> bool:
-        """Whether all of it went out, which an early answer may spare us."""
-        assert self.transport is not None
-        if isinstance(body, bytes):
-            self.transport.write(head + body)
-            return True
-        self.transport.write(head)
-        for start in range(0, len(body), _PIECE):
-            if self._drained is not None:
-                await asyncio.wait((self._drained, done), return_when=asyncio.FIRST_COMPLETED)
-            if done.done():
-                return False
-            self.transport.write(body[start : start + _PIECE])
+    def rest(self) -> bool:
+        """Makes it ready for another request; False when it can carry none."""
+        states = (self._talk.our_state, self._talk.their_state)
+        if states != (h11.DONE, h11.DONE) or self._talk.trailing_data[0] or self.transport.is_closing():
+            return False
+        self._talk.start_next_cycle()
+        self._rests_since = self._loop.time()
         return True
 
-    def _fail(self, error: Exception) -> None:
-        if self._done is not None and not self._done.done():
-            self._done.set_exception(error)
-        self.abort()
+    async def exchange(self, request: h11.Request, body: _Bytes, limit: int) -> Answer:
+        """Sends a request and waits for its answer.
+
+        Raises OSError, BadAnswer, or TimeoutError when nothing moves for long.
+        """
+        incoming = self._incoming = _Incoming(limit)
+        incoming.done.add_done_callback(lambda _: self._writable.set())
+        try:
+            async with asyncio.timeout(self._idle) as self._patience:
+                await self._send(request, body, incoming.done)
+                await incoming.done
+        finally:
+            self._incoming = None
+        answer = incoming.answer()
+        if self._talk.our_state is h11.SEND_BODY and answer.status < 300:
+            raise BadAnswer("the answer came before all was sent")
+        return answer
+
+    async def _send(self, request: h11.Request, body: _Bytes, done: asyncio.Future[None]) -> None:
+        """Sends all of it, unless an early answer spares us that."""
+        if self.transport.is_closing():
+            raise ConnectionResetError("the connection was closed")
+        head = self._talk.send(request) + self._talk.send(h11.Data(data=bytes(body[:_PIECE])))
+        self.transport.write(head)  # together: what is small is one packet
+        for start in range(_PIECE, len(body), _PIECE):
+            await self._writable.wait()
+            if done.done():
+                return
+            data = h11.Data(data=body[start : start + _PIECE])  # type: ignore[arg-type] # it takes any buffer
+            for part in self._talk.send_with_data_passthrough(data) or ():
+                self.transport.write(part)
+        self._talk.send(h11.EndOfMessage())
+
+    def _hear(self, incoming: _Incoming, data: bytes) -> None:
+        """Takes what came; nothing: it was the end of the connection."""
+        try:
+            self._talk.receive_data(data)
+            if incoming.hear(self._talk):
+                incoming.done.set_result(None)
+        except h11.RemoteProtocolError as error:
+            reason = str(error)[:200]
+            incoming.done.set_exception(BadAnswer(reason) if data else EndedEarly(reason))
+
+    def _moved(self) -> None:
+        if self._incoming is not None and not self._patience.expired():
+            self._patience.reschedule(self._loop.time() + self._idle)
 
     # what the loop calls
 
@@ -195,61 +244,45 @@ class _Connection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=_PIECE)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.let_go()
-        self.resume_writing()
-        if self._done is None or self._done.done():
+        incoming = self._incoming
+        if incoming is None or incoming.done.done():
             return
-        assert self._reader is not None
-        if not self._reader.has_begun:
-            self._done.set_exception(exc or ConnectionResetError("the server closed the connection"))
-            return
-        try:
-            if exc is not None:
-                raise EndedEarly("the connection broke within an answer") from exc
-            self._reader.end()
-        except BadAnswer as error:
-            self._done.set_exception(error)
+        if not incoming.has_begun:
+            incoming.done.set_exception(exc or ConnectionResetError("the server closed the connection"))
+        elif exc is not None:
+            incoming.done.set_exception(EndedEarly("the connection broke within an answer"))
         else:
-            self._done.set_result(None)
+            self._hear(incoming, b"")
 
     def data_received(self, data: bytes) -> None:
-        reader, done = self._reader, self._done
-        if reader is None or done is None or done.done():
-            self.abort()  # nobody asked
+        if self._incoming is None or self._incoming.done.done():
+            self.transport.abort()  # nobody asked
             return
-        self._moved_at = self._loop.time()
-        try:
-            reader.feed(data)
-        except BadAnswer as error:
-            self._fail(error)
-        else:
-            if reader.is_done:
-                done.set_result(None)
+        self._moved()
+        self._hear(self._incoming, data)
 
     def pause_writing(self) -> None:
-        self._drained = self._loop.create_future()
+        self._writable.clear()
 
     def resume_writing(self) -> None:
-        self._moved_at = self._loop.time()
-        drained, self._drained = self._drained, None
-        if drained is not None and not drained.done():
-            drained.set_result(None)
+        self._moved()
+        self._writable.set()
 
 
 class Http:
-    """Asks servers. `connect` and `idle`: seconds for a connection, and between two pieces of a body."""
+    """Asks servers. `connect` and `idle`: seconds for a connection, and between two pieces of a body.
 
-    def __init__(self, *, connect: float, idle: float, proxies: Proxies | None) -> None:
+    `proxies`: as of urllib's getproxies.
+    """
+
+    def __init__(self, *, connect: float, idle: float, proxies: Mapping[str, str]) -> None:
         self._patience = connect
         self._idle = idle
         self._proxies = proxies
         self._resting: dict[Origin, list[_Connection]] = {}
-        self._all: set[_Connection] = set()
-        self._sweeping: asyncio.TimerHandle | None = None
-        self._tls: ssl.SSLContext | None = None
 
     async def ask(
-        self, method: str, url: str, *, headers: Mapping[str, str], limit: int, body: bytes | memoryview = b""
+        self, method: str, url: str, *, headers: Mapping[str, str], limit: int, body: _Bytes = b""
     ) -> Answer:
         """The answer, with little more than `limit` bytes of its body at most.
 
@@ -268,131 +301,102 @@ class Http:
         raise BadAnswer("it leads from one address to another")
 
     async def _once(
-        self, method: str, url: str, headers: Mapping[str, str], limit: int, body: bytes | memoryview
+        self, method: str, url: str, headers: Mapping[str, str], limit: int, body: _Bytes
     ) -> Answer:
         split = urlsplit(url)
         origin = origin_of(split)
         connection = self._rested(origin) or await self._connect(origin)
         try:
-            head = _head(method, split, origin, connection.proxy, headers, body)
-            reader = AnswerReader(limit)
-            again = await connection.exchange(head, body, reader, self._idle)
+            request = _request(method, split, origin, connection.proxy, headers, body)
+            answer = await connection.exchange(request, body, limit)
         except BaseException:
-            connection.abort()
+            connection.transport.abort()
             raise
-        if again:
-            self._rest(origin, connection)
+        if connection.rest():
+            self._resting.setdefault(origin, []).append(connection)
         else:
-            connection.abort()
-        return reader.answer
+            connection.transport.abort()
+        return answer
 
     async def close(self) -> None:
-        """Closes all connections."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            self._sweeping = None
+        """Closes the connections that rest; those at work end with their tasks."""
+        for resting in self._resting.values():
+            for connection in resting:
+                connection.transport.abort()
         self._resting.clear()
-        for connection in self._all:
-            connection.abort()
-        if self._all:
-            await asyncio.wait([connection.lost for connection in self._all], timeout=_GOODBYE)
+        await asyncio.sleep(0)  # the loop lets go of their sockets
 
     # connections
 
-    def _rest(self, origin: Origin, connection: _Connection) -> None:
-        loop = asyncio.get_running_loop()
-        connection.rests_since = loop.time()
-        self._resting.setdefault(origin, []).append(connection)
-        if self._sweeping is None:
-            self._sweeping = loop.call_later(_REST, self._sweep)
-
     def _rested(self, origin: Origin) -> _Connection | None:
-        """An open connection that waits for work."""
+        """A connection that waits for work: the one that was at work last."""
         resting = self._resting.get(origin, [])
         while resting:
             connection = resting.pop()
-            if connection.is_open:
+            if connection.is_fresh:
                 return connection
-            connection.abort()
+            connection.transport.abort()
         return None
 
-    def _sweep(self) -> None:
-        """Closes what rested for long. The oldest lie in front: what was used last is used first."""
-        loop = asyncio.get_running_loop()
-        self._sweeping = None
-        for resting in self._resting.values():
-            while resting and (not resting[0].is_open or resting[0].rests_since <= loop.time() - _REST):
-                resting.pop(0).abort()
-        if any(self._resting.values()):
-            self._sweeping = loop.call_later(_REST, self._sweep)
-
     async def _connect(self, origin: Origin) -> _Connection:
-        proxy = self._proxies.of(origin) if self._proxies is not None else None
+        proxy = proxy_to(origin, self._proxies)
         async with asyncio.timeout(self._patience):
             if proxy is None:
-                return await self._dial(origin.host, origin.port, origin if origin.is_secure else None)
-            connection = await self._dial(proxy.host, proxy.port, None)
+                tls = self._tls if origin.is_secure else None
+                return await self._dial(origin.host, origin.port, _Connection(self._idle), tls)
+            if not origin.is_secure:
+                return await self._dial(proxy.host, proxy.port, _Connection(self._idle, proxy))
+            outer = await self._dial(proxy.host, proxy.port, _Connection(self._idle))
             try:
-                if origin.is_secure:
-                    await self._tunnel(connection, proxy, origin)
-                else:
-                    connection.proxy = proxy
+                return await self._tunnel(outer, proxy, origin)
             except BaseException:
-                connection.abort()
-                connection.let_go()
+                outer.transport.abort()
                 raise
-            return connection
 
-    async def _dial(self, host: str, port: int, secure: Origin | None) -> _Connection:
+    async def _dial(
+        self, host: str, port: int, connection: _Connection, tls: ssl.SSLContext | None = None
+    ) -> _Connection:
         loop = asyncio.get_running_loop()
-        extra: dict[str, Any] = {} if secure is None else {"ssl": self._context()}
-        _, connection = await loop.create_connection(
-            _Connection, host, port, happy_eyeballs_delay=0.25, **extra
-        )
-        self._all.add(connection)
-        connection.lost.add_done_callback(lambda _: self._all.discard(connection))
+        await loop.create_connection(lambda: connection, host, port, ssl=tls)
         return connection
 
-    async def _tunnel(self, connection: _Connection, proxy: Proxy, origin: Origin) -> None:
-        target = f"{origin.host_text}:{origin.port}"
-        head = request_head("CONNECT", target, {"Host": target} | proxy.headers())
-        reader = AnswerReader(0, bodiless=True)
-        await connection.exchange(head, b"", reader, self._idle)
-        if reader.answer.status != 200:
-            raise OSError(0, f"the proxy answered {reader.answer.status}")
-        assert connection.transport is not None
+    async def _tunnel(self, outer: _Connection, proxy: Proxy, origin: Origin) -> _Connection:
+        headers = [("Host", origin.address), *proxy.headers.items()]
+        request = h11.Request(method="CONNECT", target=origin.address, headers=headers)
+        answer = await outer.exchange(request, b"", 0)
+        if answer.status != 200:
+            raise OSError(0, f"the proxy answered {answer.status}")
+        inner = _Connection(self._idle)
         loop = asyncio.get_running_loop()
-        inner = await loop.start_tls(
-            connection.transport, connection, self._context(), server_hostname=origin.host
-        )
-        if inner is None:
+        transport = await loop.start_tls(outer.transport, inner, self._tls, server_hostname=origin.host)
+        if transport is None:
             raise ConnectionResetError("the proxy closed the connection")
-        connection.connection_made(inner)
+        inner.connection_made(transport)
+        return inner
 
-    def _context(self) -> ssl.SSLContext:
-        if self._tls is None:
-            self._tls = ssl.create_default_context()
-            with suppress(NotImplementedError):
-                self._tls.set_alpn_protocols(["http/1.1"])
-        return self._tls
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        context.set_alpn_protocols(["http/1.1"])
+        return context
 
 
-def _head(
+def _request(
     method: str,
     url: SplitResult,
     origin: Origin,
     proxy: Proxy | None,
     headers: Mapping[str, str],
-    body: bytes | memoryview,
-) -> bytes:
+    body: _Bytes,
+) -> h11.Request:
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
-    more = {"Host": origin.authority}
+    more = {"Host": origin.authority} | dict(headers)
     if proxy is not None:
         target = f"http://{origin.authority}{target}"
-        more |= proxy.headers()
+        more |= proxy.headers
     if method == "PUT":
         more["Content-Length"] = str(len(body))
     try:
-        return request_head(method, target, more | dict(headers))
-    except ValueError as error:
+        return h11.Request(method=method, target=target, headers=list(more.items()))
+    except (h11.LocalProtocolError, ValueError) as error:
         raise BadAnswer("a URL that cannot be asked for was handed out") from error
