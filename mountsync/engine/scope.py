@@ -340,6 +340,7 @@ class ScopeBuilder:
         if row is not None and path is not None:
             agreed = agreed_entry(row)
             scope.a[path] = replace(agreed.entry, token=agreed.a)
+            scope.known.pop(path, None)  # what has its name here by now is not what was agreed there
 
     def _path_if_kept(self, place: Place) -> RelPath | None:
         """Where a removed entry would be in the mount now: a directory above it may have been renamed."""

@@ -38,6 +38,8 @@ FOUND = [
     Case("turn_around", 7, "rename_the_folders", "flat"),
     Case("turn_around", 8, "remove_everything", "flat"),
     Case("link", 5, "rotate", "flat"),
+    # A folder took the name that another one had, whose removal was under way, and counted as agreed there.
+    Case("rename_folder", 12, "rename_back", "flat", 4),
     # The scan had begun when the folder was renamed.
     *(Case("rename_folder_and_make_it_again", 1, "write_again", "memory", steps) for steps in range(12, 21)),
 ]
