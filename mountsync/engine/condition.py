@@ -55,8 +55,13 @@ class Condition:
         while not holds():
             await self._changed.wait()
 
-    def state(self, *, pending: int, waiting: int) -> tuple[SessionState, str | None]:
-        """The state for people, with its reason. `waiting` of the `pending` changes wait for a retry."""
+    def state(
+        self, *, is_pending: Callable[[], bool], is_waiting: Callable[[], bool]
+    ) -> tuple[SessionState, str | None]:
+        """The state for people, with its reason: whether anything is pending, and waits for a retry.
+
+        What is costly to know is asked only where it matters: this is called with each cycle.
+        """
         if self.halted is not None:
             return self.halted
         for holds, state, reason in (
@@ -65,9 +70,9 @@ class Condition:
             (not self.looked, SessionState.STARTING, None),
             (self.cycles > 0, SessionState.APPLYING, None),
             (self.scanning > 0, SessionState.SCANNING, None),
-            (waiting > 0, SessionState.WAITING_TO_RETRY, None),
-            (pending > 0, SessionState.WATCHING, None),
         ):
             if holds:
                 return state, reason
-        return SessionState.SETTLED, None
+        if not is_pending():
+            return SessionState.SETTLED, None
+        return (SessionState.WAITING_TO_RETRY if is_waiting() else SessionState.WATCHING), None

@@ -172,15 +172,18 @@ class Dispatcher:
         self._allowed = self._volume.journal.newest
 
     async def _wait(self) -> None:
-        due = self._volume.journal.next_due_ns(self._delay_ns, self._delays.restless_ns)
-        if due is None:
-            self._wakes_ns = _NEVER_NS
+        journal, now = self._volume.journal, self._volume.clock()
+        if journal.due(now - self._delay_ns, now - self._delays.restless_ns, now, 1):
+            # It is being worked on by others, or in their way; they ring when they are done. A long
+            # journal is not gone through for that.
+            self._wakes_ns = now + _LOOK_AGAIN_NS
+        else:
+            due = journal.next_due_ns(self._delay_ns, self._delays.restless_ns)
+            self._wakes_ns = _NEVER_NS if due is None else max(due, now)
+        if self._wakes_ns == _NEVER_NS:
             await self._bell.wait()
-            return
-        now = self._volume.clock()
-        # What is due already is being worked on by others, or in their way; they ring when they are done.
-        self._wakes_ns = due if due > now else now + _LOOK_AGAIN_NS
-        await self._bell.wait_at_most((self._wakes_ns - now) / 1e9)
+        else:
+            await self._bell.wait_at_most((self._wakes_ns - now) / 1e9)
 
     @property
     def _delay_ns(self) -> int:

@@ -137,7 +137,8 @@ class Steering:
 
     def _state(self) -> tuple[str, str | None]:
         state, reason = self.condition.state(
-            pending=self._journal.count(), waiting=self._journal.waiting(self._volume.clock())
+            is_pending=lambda: not self._journal.is_empty,
+            is_waiting=lambda: self._journal.is_waiting(self._volume.clock()),
         )
         return state.value, reason
 

@@ -179,9 +179,14 @@ class Journal:
         with self._db.transaction:
             self._db.execute("UPDATE journal SET not_before_ns = 0 WHERE not_before_ns > 0")
 
-    def waiting(self, now_ns: int) -> int:
-        """How many rows wait for another attempt."""
-        return int(self._db.value("SELECT count(*) FROM journal WHERE not_before_ns > ?", (now_ns,)))
+    def is_waiting(self, now_ns: int) -> bool:
+        """Whether any row waits for another attempt."""
+        return self._db.row("SELECT 1 FROM journal WHERE not_before_ns > ? LIMIT 1", (now_ns,)) is not None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every node is agreed."""
+        return self._db.row("SELECT 1 FROM journal LIMIT 1") is None
 
     def count(self) -> int:
         """How many nodes are not agreed."""

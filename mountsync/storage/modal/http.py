@@ -357,7 +357,7 @@ class Http:
         self, host: str, port: int, connection: _Connection, tls: ssl.SSLContext | None = None
     ) -> _Connection:
         loop = asyncio.get_running_loop()
-        await loop.create_connection(lambda: connection, host, port, ssl=tls)
+        await loop.create_connection(lambda: connection, host, port, ssl=tls, happy_eyeballs_delay=0.25)
         return connection
 
     async def _tunnel(self, outer: _Connection, proxy: Proxy, origin: Origin) -> _Connection:
