@@ -216,6 +216,52 @@ def test_whole_answers_in_pieces(reply, again):
     run(work)
 
 
+BIG = bytes(range(256)) * 8192 + b"end"
+
+
+@pytest.mark.parametrize(
+    ("head", "rest", "again"),
+    [
+        (b"HTTP/1.1 200 OK\r\n", b"", True),
+        (b"HTTP/1.1 206 Partial\r\n", b"", True),
+        (b"HTTP/1.1 103 Wait\r\n\r\nHTTP/1.1 200 OK\r\n", b"", True),
+        (b"HTTP/1.1 200 OK\r\nConnection: Close\r\n", b"", False),
+        (b"HTTP/1.0 200 OK\r\n", b"", False),
+        (b"HTTP/1.1 200 OK\r\n", b"more", False),
+    ],
+)
+def test_large_bodies_are_whole_and_the_connection_goes_on(head, rest, again):
+    async def large(server, asked, reader, writer, length):
+        writer.write(head + b"Content-Length: %d\r\n\r\n" % len(BIG) + BIG + rest)
+        await writer.drain()
+        return not again
+
+    async def work():
+        async with listening(large) as server, client() as http:
+            for _ in range(3):
+                status, body = await ask(http, server)
+                assert status in (200, 206)
+                assert body == BIG
+            assert server.connections == (1 if again else 3)
+
+    run(work)
+
+
+def test_a_large_body_that_is_cut_off_is_not_an_answer():
+    async def cut(server, head, reader, writer, length):
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BIG) + BIG[:-1])
+        await writer.drain()
+        writer.close()
+        return True
+
+    async def work():
+        async with listening(cut) as server, client() as http:
+            with pytest.raises(EndedEarly):
+                await ask(http, server)
+
+    run(work)
+
+
 def test_headers_that_come_twice_are_one():
     async def twice(server, head, reader, writer, length):
         writer.write(answer(b"", extra="X-A: 1\r\nx-a: 2\r\n"))

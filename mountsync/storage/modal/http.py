@@ -23,6 +23,8 @@ _HEAD_MOST: Final = 64 << 10
 """Bytes of a head, or of a line between chunks."""
 _PIECE: Final = 1 << 18
 """Bytes of a body that are handed to the connection at once."""
+_PAST: Final = 1 << 20
+"""Bodies larger than this go past h11 once their head was read: it copies each piece twice."""
 _GROUP: Final = 1 << 20
 """Bytes of a body that came, put together to one."""
 _REST: Final = 15.0
@@ -111,10 +113,17 @@ def proxy_to(origin: Origin, proxies: Mapping[str, str]) -> Proxy | None:
 class _Incoming:
     """An answer, as far as it has come. A little more than `limit` bytes of body are kept at most."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, request: h11.Request, limit: int) -> None:
+        self._is_get = request.method == b"GET"
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.head: h11.Response | None = None
         self.has_begun = False
+        self.is_past = False
+        """Whether the body goes past h11, which copies it twice; then its length is known."""
+        self.left = 0
+        """Bytes of such a body that have not come."""
+        self.is_more = False
+        """Whether more came than was announced."""
         self._room = limit
         self._pieces: list[bytes] = []
         self._group: list[bytes] = []
@@ -126,6 +135,9 @@ class _Incoming:
         while (event := talk.next_event()) is not h11.NEED_DATA:
             if isinstance(event, h11.Response):
                 self.head = event
+                if self._is_get and (length := _length_of(event)) > _PAST:
+                    self.is_past, self.left = True, length
+                    return self.take(talk.trailing_data[0])
             elif isinstance(event, h11.Data):
                 self._add(event.data)
             elif not isinstance(event, h11.InformationalResponse):
@@ -133,6 +145,13 @@ class _Incoming:
             if self._room < 0:
                 return True
         return False
+
+    def take(self, data: bytes) -> bool:
+        """Takes a part of a body past h11; whether that is all that is wanted."""
+        self.is_more = len(data) > self.left
+        self._add(data[: self.left])
+        self.left = max(0, self.left - len(data))
+        return not self.left or self._room < 0
 
     def _add(self, data: bytes) -> None:
         self._room -= len(data)
@@ -157,6 +176,14 @@ class _Incoming:
         return Answer(self.head.status_code, headers, tuple(self._pieces))
 
 
+def _length_of(head: h11.Response) -> int:
+    """The announced length of a body; 0 where there is none, or it is not the whole truth."""
+    fields = dict(head.headers)
+    if head.status_code not in (200, 206) or b"transfer-encoding" in fields:
+        return 0
+    return int(fields.get(b"content-length", b"0"))
+
+
 class _Connection(asyncio.Protocol):
     """One connection, with one request at a time. `idle`: seconds in which something must move."""
 
@@ -174,6 +201,7 @@ class _Connection(asyncio.Protocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._rests_since = 0.0
+        self._is_renewed = False
 
     @property
     def is_fresh(self) -> bool:
@@ -182,6 +210,10 @@ class _Connection(asyncio.Protocol):
 
     def rest(self) -> bool:
         """Makes it ready for another request; False when it can carry none."""
+        if self._is_renewed:
+            self._is_renewed = False
+            self._rests_since = self._loop.time()
+            return not self.transport.is_closing()
         states = (self._talk.our_state, self._talk.their_state)
         if states != (h11.DONE, h11.DONE) or self._talk.trailing_data[0] or self.transport.is_closing():
             return False
@@ -194,7 +226,7 @@ class _Connection(asyncio.Protocol):
 
         Raises OSError, BadAnswer, or TimeoutError when nothing moves for long.
         """
-        incoming = self._incoming = _Incoming(limit)
+        incoming = self._incoming = _Incoming(request, limit)
         incoming.done.add_done_callback(lambda _: self._writable.set())
         try:
             async with asyncio.timeout(self._idle) as self._patience:
@@ -203,9 +235,22 @@ class _Connection(asyncio.Protocol):
         finally:
             self._incoming = None
         answer = incoming.answer()
+        if incoming.is_past:
+            self._renew(incoming)
         if self._talk.our_state is h11.SEND_BODY and answer.status < 300:
             raise BadAnswer("the answer came before all was sent")
         return answer
+
+    def _renew(self, incoming: _Incoming) -> None:
+        """After a body that went past it h11 knows nothing of the connection any more."""
+        head = incoming.head
+        assert head is not None
+        stays = head.http_version == b"1.1" and all(
+            b"close" not in value.lower() for name, value in head.headers if name == b"connection"
+        )
+        if stays and self._talk.our_state is h11.DONE and not incoming.left and not incoming.is_more:
+            self._talk = h11.Connection(h11.CLIENT, _HEAD_MOST)
+            self._is_renewed = True
 
     async def _send(self, request: h11.Request, body: _Bytes, done: asyncio.Future[None]) -> None:
         """Sends all of it, unless an early answer spares us that."""
@@ -224,6 +269,12 @@ class _Connection(asyncio.Protocol):
 
     def _hear(self, incoming: _Incoming, data: bytes) -> None:
         """Takes what came; nothing: it was the end of the connection."""
+        if incoming.is_past:
+            if not data:
+                incoming.done.set_exception(EndedEarly("the connection ended within an answer"))
+            elif incoming.take(data):
+                incoming.done.set_result(None)
+            return
         try:
             self._talk.receive_data(data)
             if incoming.hear(self._talk):
