@@ -24,7 +24,6 @@ from mountsync.engine.traces import Traces
 from mountsync.engine.upkeep import Upkeep
 from mountsync.engine.witness import Witness
 from mountsync.model.plan import ConflictPolicy
-from mountsync.paths import RelPath
 from mountsync.reconcile import DeleteLimit
 from mountsync.state.attempts import Attempts
 from mountsync.state.digests import Digests
@@ -85,11 +84,7 @@ class Engine:
         self.upkeep = Upkeep(volume, self.fetcher, self.condition, limit=tuning.cache_size)
         volume.relieve = self.upkeep.relieve
         steering.session, steering.cycles, steering.upkeep = self.session, self.cycles, self.upkeep
-        volume.inspector = NodeInspector(volume, self.ledger, self.session, self.hides)
-
-    def hides(self, path: RelPath, /, *, is_directory: bool) -> bool:
-        """Whether a path never travels."""
-        return self.remote.hides(path, is_directory=is_directory)
+        volume.inspector = NodeInspector(volume, self.ledger, self.session, self.remote.hides)
 
     def _make_adopter(self) -> Adopter:
         volume, owner = self.volume, self.volume.owner
@@ -191,7 +186,7 @@ class Engine:
             volume.tree,
             volume.base,
             volume.journal,
-            self.hides,
+            self.remote.hides,
         )
 
     async def run(self) -> None:

@@ -129,7 +129,7 @@ class StorageReplica:
         if self.hides(path):
             return None
         found = await self.storage.stat(path)
-        if found is not None and self._hides_item((path, found)):
+        if found is not None and found.kind is Kind.DIRECTORY and self.hides(path, is_directory=True):
             return None
         if found is None and self._linker is None:
             found = await self.storage.stat(object_path(path))

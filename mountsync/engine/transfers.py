@@ -15,6 +15,7 @@ from mountsync.engine.bell import Bell
 from mountsync.formats.sizes import Bandwidth
 from mountsync.model.status import CYCLE_BOUNDS, Totals, Transfer
 from mountsync.storage.api import Source
+from mountsync.storage.sources import Overheard
 
 _FREE_BYTES = 1 << 16
 """Bodies up to this size are not shown: they are gone before anybody could read the line."""
@@ -226,7 +227,10 @@ class MeteredSource:
     @asynccontextmanager
     async def _flow_counted(self) -> AsyncIterator[AsyncIterator[bytes]]:
         async with self._flow() as pieces:
-            yield _Passing(pieces, self._running)
+            yield Overheard(pieces, self._count)
+
+    async def _count(self, data: bytes) -> None:
+        await self._running.passed(len(data))
 
     async def _read_into(self, offset: int, buffer: memoryview) -> int:
         assert self._into is not None
@@ -236,19 +240,3 @@ class MeteredSource:
 
     def still(self) -> bool:
         return self._source.still()
-
-
-class _Passing:
-    """Pieces that are counted."""
-
-    def __init__(self, pieces: AsyncIterator[bytes], running: Running) -> None:
-        self._pieces = pieces
-        self._running = running
-
-    def __aiter__(self) -> _Passing:
-        return self
-
-    async def __anext__(self) -> bytes:
-        data = await anext(self._pieces)
-        await self._running.passed(len(data))
-        return data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final, Protocol, runtime_checkable
 
@@ -239,4 +239,20 @@ class PieceReader:
         if not data:
             raise Stale("the source ended early")
         self._offset += len(data)
+        return data
+
+
+class Overheard:
+    """Pieces on their way, of which somebody hears as they pass."""
+
+    def __init__(self, pieces: AsyncIterator[bytes], hear: Callable[[bytes], Awaitable[None]]) -> None:
+        self._pieces = pieces
+        self._hear = hear
+
+    def __aiter__(self) -> Overheard:
+        return self
+
+    async def __anext__(self) -> bytes:
+        data = await anext(self._pieces)
+        await self._hear(data)
         return data

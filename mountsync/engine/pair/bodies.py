@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
@@ -11,6 +11,7 @@ import trio
 
 from mountsync.model.entry import EMPTY_DIGEST, Digest
 from mountsync.storage.api import Source
+from mountsync.storage.sources import Overheard
 
 _INLINE: Final = 64 << 10
 """Bytes that are hashed on the loop: a thread hop would take longer."""
@@ -54,7 +55,7 @@ class HashingSource:
     @asynccontextmanager
     async def _flow_hashed(self) -> AsyncIterator[AsyncIterator[bytes]]:
         async with self._flow() as pieces:
-            yield _Hashed(pieces, self._feed)
+            yield Overheard(pieces, self._feed)
 
     async def read(self, offset: int, length: int) -> bytes:
         data = await self._source.read(offset, length)
@@ -99,19 +100,3 @@ class HashingSource:
         if self.size == 0:
             return EMPTY_DIGEST
         return Digest(self._state.hexdigest()) if self._at == self.size and not self._given_up else None
-
-
-class _Hashed:
-    """Pieces that are hashed as they come."""
-
-    def __init__(self, pieces: AsyncIterator[bytes], feed: Callable[[bytes], Awaitable[None]]) -> None:
-        self._pieces = pieces
-        self._feed = feed
-
-    def __aiter__(self) -> _Hashed:
-        return self
-
-    async def __anext__(self) -> bytes:
-        data = await anext(self._pieces)
-        await self._feed(data)
-        return data

@@ -201,7 +201,6 @@ class _Connection(asyncio.Protocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._rests_since = 0.0
-        self._is_renewed = False
 
     @property
     def is_fresh(self) -> bool:
@@ -210,14 +209,13 @@ class _Connection(asyncio.Protocol):
 
     def rest(self) -> bool:
         """Makes it ready for another request; False when it can carry none."""
-        if self._is_renewed:
-            self._is_renewed = False
-            self._rests_since = self._loop.time()
-            return not self.transport.is_closing()
         states = (self._talk.our_state, self._talk.their_state)
-        if states != (h11.DONE, h11.DONE) or self._talk.trailing_data[0] or self.transport.is_closing():
+        if self._talk.trailing_data[0] or self.transport.is_closing():
             return False
-        self._talk.start_next_cycle()
+        if states == (h11.DONE, h11.DONE):
+            self._talk.start_next_cycle()
+        elif states != (h11.IDLE, h11.IDLE):  # as after `_renew`
+            return False
         self._rests_since = self._loop.time()
         return True
 
@@ -250,7 +248,6 @@ class _Connection(asyncio.Protocol):
         )
         if stays and self._talk.our_state is h11.DONE and not incoming.left and not incoming.is_more:
             self._talk = h11.Connection(h11.CLIENT, _HEAD_MOST)
-            self._is_renewed = True
 
     async def _send(self, request: h11.Request, body: _Bytes, done: asyncio.Future[None]) -> None:
         """Sends all of it, unless an early answer spares us that."""
