@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import stat
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.parts.readable import readable_within
 from tests.parts.real_mount import Mounted
+from tests.parts.tracing import traced
 
 
 @pytest.fixture
@@ -23,26 +21,12 @@ def mounted(tmp_path: Path) -> Iterator[Mounted]:
     made.end()
 
 
-@contextmanager
-def _traced(mounted: Mounted, calls: str, log: Path) -> Iterator[None]:
-    """Writes the system calls of the mount to `log`, each line before the call's result is seen."""
-    assert mounted.process is not None
-    command = ["strace", "-f", "-e", f"trace={calls}", "-o", str(log), "-p", str(mounted.process.pid)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
-        assert tracer.stderr is not None
-        assert readable_within(tracer.stderr, 30)
-        assert "attached" in tracer.stderr.readline()
-        try:
-            yield
-        finally:
-            tracer.send_signal(signal.SIGINT)
-
-
 @pytest.mark.parametrize("size", [100, 1 << 20], ids=["in the database", "in a file"])
 def test_durability_close_waits_for_the_disk(mounted: Mounted, tmp_path: Path, size: int) -> None:
     mounted.start("--durability", "close")
     log = tmp_path / "calls"
-    with _traced(mounted, "fsync,fdatasync,openat", log):
+    assert mounted.process is not None
+    with traced(mounted.process.pid, log, "-e", "trace=fsync,fdatasync,openat"):
         (mounted.path / "file").write_bytes(bytes(size))
         (mounted.path / "closed").touch()  # whatever was called for the close was called before this
     before = log.read_text().partition("closed")[0]

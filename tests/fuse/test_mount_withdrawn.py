@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from mountsync.fuse.mountpoint import unmount
-from tests.parts.readable import readable_within
 from tests.parts.real_mount import READY_S, Mounted
+from tests.parts.tracing import traced
 
 _DELAY_S = 1
 _ASK = "import os, sys\nprint('asking', flush=True)\nos.path.exists(sys.argv[1])\n"
@@ -31,20 +30,16 @@ def mounted(tmp_path: Path) -> Iterator[Mounted]:
 def _held_back(mounted: Mounted, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A program that asks for something; the mount knows of it and is held back before it reads it."""
     assert mounted.process is not None
-    slow = ["-P", "/dev/fuse", "-e", "trace=read", "-e", f"inject=read:delay_enter={_DELAY_S}s"]
-    command = ["strace", "-f", *slow, "-o", str(log), "-p", str(mounted.process.pid)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
-        assert tracer.stderr is not None
-        assert readable_within(tracer.stderr, 30)
-        assert "attached" in tracer.stderr.readline()
-        ask = [sys.executable, "-c", _ASK, str(mounted.path / "no such name")]
-        with subprocess.Popen(ask, stdout=subprocess.PIPE) as asking:
-            assert asking.stdout is not None
+    slow = ("-P", "/dev/fuse", "-e", "trace=read", "-e", f"inject=read:delay_enter={_DELAY_S}s")
+    ask = [sys.executable, "-c", _ASK, str(mounted.path / "no such name")]
+    with traced(mounted.process.pid, log, *slow), subprocess.Popen(ask, stdout=subprocess.PIPE) as asking:
+        assert asking.stdout is not None
+        try:
             asking.stdout.readline()
             mounted.until(lambda: "read(" in log.read_text())
             yield asking
+        finally:
             asking.kill()
-        tracer.send_signal(signal.SIGINT)
 
 
 def test_background_work_goes_on_after_a_withdrawn_request(mounted: Mounted, tmp_path: Path) -> None:
