@@ -138,12 +138,7 @@ class MountRecorder:
             self._leave(action.source)
 
     def _leave(self, path: RelPath) -> None:
-        place = self._scope.places.get(path)
-        if place is not None:
-            self._left |= self._scope.members.get(place, set())
-        known = self._scope.known.get(path)
-        if known is not None:
-            self._left.add(known.node)
+        self._left |= self._nodes_at(path)
 
     def _place(self, path: RelPath) -> Place | None:
         place = self._scope.places.get(path)
@@ -186,10 +181,7 @@ class MountRecorder:
         self._writes.append(lambda: self._put_row(row))
 
     def _put_row(self, row: BaseRow) -> None:
-        before = self._base.find(row.parent, row.name)
-        if before is not None and before.remote.kind is row.remote.kind is Kind.DIRECTORY:
-            self._heirs[before.node] = row.node
-        self._base.put(row)
+        self._heirs |= self._base.put(row)
         if self._tree.child_id(row.parent, row.name) != row.node and not self._journal.has(row.node):
             # Removed or replaced while its first upload was under way: nobody else knows of the object.
             self._journal.note(row.node, self._clock())
@@ -225,7 +217,7 @@ class MountRecorder:
                 self._vacated.append((path, agreed))
             else:
                 self._already_equal(path, agreed)
-        self._take_over_folders(plan)
+        self._take_over(plan)
         for conflict in plan.conflicts:
             self._leave(conflict.path)
             self._waiting |= self._nodes_at(conflict.path)
@@ -233,11 +225,12 @@ class MountRecorder:
             self._leave(path)
             self.failures.append(Failure(Side.B, path, _as_error(path, problem)))
 
-    def _take_over_folders(self, plan: Plan) -> None:
-        """Both sides have a directory at a path, but not the one that was agreed: it is from now on.
+    def _take_over(self, plan: Plan) -> None:
+        """Both sides have a directory or the same link at a path, but not the one that was agreed: it is now.
 
-        A directory that was renamed entry by entry leaves another one behind. To the merge, which knows
-        paths, nothing has changed; but what is agreed in it has to go to the new id.
+        A directory that was renamed entry by entry leaves another one behind, and one that is removed and
+        made anew is another. To the merge, which knows paths, nothing has changed; but what is agreed in it
+        has to go to the new id, and a later removal has to be known for one of what was agreed.
         """
         moving = {
             p
@@ -248,8 +241,11 @@ class MountRecorder:
         for path in sorted(self._scope.b.keys() & self._scope.a.keys() & self._scope.known.keys()):
             row = self._scope.rows.get(self._row_places.get(path, _NO_PLACE))
             known, remote = self._scope.known[path], self._scope.b[path]
-            kinds = {self._scope.a[path].kind, remote.kind, row.remote.kind if row else None}
-            if kinds != {Kind.DIRECTORY} or row is None or row.node == known.node:
+            if (
+                row is None
+                or row.node == known.node
+                or not _look_alike(self._scope.a[path], remote, row.remote)
+            ):
                 continue
             if not any(is_within(path, bad) for bad in moving):
                 mode = known.mode if remote.mode is None else remote.mode
@@ -403,14 +399,25 @@ class MountRecorder:
                 self._journal.rest(node, version, now + int(wait * 1e9))
 
     def _nodes_at(self, path: RelPath) -> set[NodeId]:
-        place = self._scope.places.get(path)
-        found = set(self._scope.members.get(place, set())) if place is not None else set()
+        """What is at a path here, and what was agreed where the remote has it: the place may be another."""
+        found = set()
+        for place in (self._scope.places.get(path), self._row_places.get(path)):
+            if place is not None:
+                found |= self._scope.members.get(place, set())
         known = self._scope.known.get(path)
-        return found | ({known.node} if known is not None else set())
+        return found if known is None else found | {known.node}
 
 
 def _is_folder(agreed: Agreed | None) -> bool:
     return agreed is not None and agreed.entry.kind is Kind.DIRECTORY
+
+
+def _look_alike(here: Entry, there: Entry, agreed: Entry) -> bool:
+    """Whether all are directories, or links to the same target: the merge tells such only by that."""
+    kinds = {here.kind, there.kind, agreed.kind}
+    return kinds == {Kind.DIRECTORY} or (
+        kinds == {Kind.SYMLINK} and here.target == there.target == agreed.target
+    )
 
 
 def _as_error(path: RelPath, problem: Problem) -> MountsyncError:

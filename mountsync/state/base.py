@@ -96,19 +96,19 @@ class Base:
             parts.append(above[1])
         return b"/".join(reversed(parts))
 
-    def put(self, row: BaseRow) -> None:
+    def put(self, row: BaseRow) -> dict[NodeId, NodeId]:
         """Records an agreement at a place.
 
         Where one directory takes the place of another, the remote's directory is still the same one: what
-        is agreed in it goes to the new id.
+        is agreed in it goes to the new id. Gives the ids that have no place any more, each with the one
+        that has it now.
         """
         remote = row.remote
+        heirs: dict[NodeId, NodeId] = {}
         if remote.kind is Kind.DIRECTORY:
             before = self.find(row.parent, row.name)
             if before is not None and before.node != row.node and before.remote.kind is Kind.DIRECTORY:
-                self._db.execute(
-                    "UPDATE OR IGNORE base SET parent = ? WHERE parent = ?", (row.node, before.node)
-                )
+                self._bequeath(before.node, row.node, heirs)
         self._db.execute(
             f"INSERT OR REPLACE INTO base ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
@@ -127,6 +127,19 @@ class Base:
                 None if remote.target is None else to_bytes(remote.target),
             ),
         )
+        return heirs
+
+    def _bequeath(self, old: NodeId, new: NodeId, heirs: dict[NodeId, NodeId]) -> None:
+        """What is agreed in one directory is agreed in another; what is agreed there already, stays."""
+        heirs[old] = new
+        for row in self.children(old):
+            there = self.find(new, row.name)
+            if there is None:
+                continue
+            if there.node != row.node and there.remote.kind is row.remote.kind is Kind.DIRECTORY:
+                self._bequeath(row.node, there.node, heirs)
+            self.remove(old, row.name)
+        self._db.execute("UPDATE base SET parent = ? WHERE parent = ?", (new, old))
 
     def remove(self, parent: int, name: bytes) -> None:
         """Records that neither side has anything at a place any more."""
