@@ -54,8 +54,9 @@ def plant(server, path, data, **more):
 
 @pytest.mark.parametrize("digest", [False, True])
 @pytest.mark.parametrize("fault", ["get_truncate", "get_overlong"])
-async def test_a_body_of_the_wrong_length_is_fetched_again(server, storage, fault, digest):
-    data = body(300_000)
+@pytest.mark.parametrize("size", [300_000, 4_500_000])
+async def test_a_body_of_the_wrong_length_is_fetched_again(server, storage, fault, digest, size):
+    data = body(size)
     await put(storage, "f", data)
     server.faults.send_digest = digest
     setattr(server.faults, fault, 2)
@@ -70,6 +71,68 @@ async def test_a_body_that_stays_short_is_never_filled_with_zeros(server, storag
     server.faults.get_truncate = 99
     with pytest.raises(Corrupt):
         await get(storage, "f")
+
+
+@pytest.mark.parametrize("digest", [False, True])
+async def test_a_connection_that_ends_within_a_body(server, storage, digest):
+    data = body(3 * BLOCK + 5)
+    await put(storage, "f", data)
+    server.faults.send_digest = digest
+    server.faults.get_dies_after = [5_000_000, 1_000, 7_000_000]
+    assert await get(storage, "f") == data
+    assert server.counts.gets == 7
+
+
+@pytest.mark.parametrize("second", [{"send_digest": True}, {"get_truncate": 1}])
+async def test_what_was_given_is_passed_over_whatever_kind_of_answer_comes_next(server, storage, second):
+    data = body(BLOCK)
+    await put(storage, "f", data)
+    server.faults.get_dies_after = [5_000_000]
+    got = bytearray()
+    async with storage.read(F) as pieces:
+        async for piece in pieces:
+            if not got:
+                for name, value in second.items():
+                    setattr(server.faults, name, value)
+            got += piece
+    assert got == data
+
+
+@pytest.mark.parametrize("digest", [False, True])
+async def test_a_body_is_given_while_it_comes_unless_a_digest_is_to_be_looked_at(server, storage, digest):
+    data = body(BLOCK)
+    await put(storage, "f", data)
+    server.faults.send_digest = digest
+    server.faults.get_dies_after = [BLOCK // 2] * 99
+    got = bytearray()
+    with pytest.raises(Corrupt):
+        async with storage.read(F) as pieces:
+            async for piece in pieces:
+                got += piece
+    assert got == data[: len(got)]
+    assert (len(got) > BLOCK // 4) is not digest
+
+
+@pytest.mark.parametrize("size", [300_000, 4_500_000])
+async def test_nothing_is_given_of_a_body_with_a_wrong_digest(server, storage, size):
+    await put(storage, "f", body(size))
+    server.faults.send_digest = True
+    server.faults.get_corrupt = 99
+    got = []
+    with pytest.raises(Corrupt):
+        async with storage.read(F) as pieces:
+            async for piece in pieces:
+                got.append(piece)
+    assert not got
+
+
+async def test_a_read_leaves_its_connection_for_the_next(server, storage):
+    data = body(4 * BLOCK)
+    await put(storage, "f", data)
+    server.counts.connections.clear()
+    for start in range(0, len(data), BLOCK // 2):
+        assert await get(storage, "f", start, BLOCK // 2) == data[start : start + BLOCK // 2]
+    assert len(server.counts.connections) == 1
 
 
 async def test_true_zeros_come_as_zeros(server, storage):

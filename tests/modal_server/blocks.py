@@ -45,6 +45,8 @@ class BlockServer:
 
     def _counted(self, handler):
         async def counted(request: web.Request) -> web.StreamResponse:
+            assert request.transport is not None
+            self.counts.connections.add(request.transport.get_extra_info("peername"))
             self.counts.blocks_now += 1
             self.counts.blocks_most = max(self.counts.blocks_most, self.counts.blocks_now)
             try:
@@ -87,6 +89,8 @@ class BlockServer:
 
     async def _send(self, request: web.Request, data: bytes) -> web.StreamResponse:
         headers = {"Repr-Digest": _repr_digest(data)} if self.faults.send_digest else {}
+        if self.faults.get_dies_after:
+            return await self._die(request, data[: self.faults.get_dies_after.pop(0)], len(data), headers)
         body = self._spoil(data)
         self.counts.get_bytes += len(body)
         if len(body) == len(data):
@@ -96,6 +100,18 @@ class BlockServer:
         await response.prepare(request)
         await response.write(body)
         await response.write_eof()
+        return response
+
+    async def _die(
+        self, request: web.Request, body: bytes, length: int, headers: dict[str, str]
+    ) -> web.StreamResponse:
+        """Announces `length` bytes, sends fewer, and closes the connection."""
+        response = web.StreamResponse(headers=headers | {"Content-Length": str(length)})
+        await response.prepare(request)
+        await response.write(body)
+        self.counts.get_bytes += len(body)
+        assert request.transport is not None
+        request.transport.close()
         return response
 
     def _spoil(self, data: bytes) -> bytes:

@@ -52,6 +52,8 @@ class Faults:
     get_status: list[int] = field(default_factory=list)
     get_truncate: int = 0
     """The next so many block downloads end early, chunked, with status 200."""
+    get_dies_after: list[int] = field(default_factory=list)
+    """The next block downloads announce all of the body; their connection ends after so many bytes."""
     get_overlong: int = 0
     get_corrupt: int = 0
     """The next so many block downloads have a flipped byte (with the digest of the true bytes, if any)."""
@@ -82,3 +84,5 @@ class Counts:
     rpc_most: int = 0
     disconnects: int = 0
     """Block transfers that the client broke off."""
+    connections: set[object] = field(default_factory=set)
+    """Where block transfers came from: one address for each connection."""

@@ -11,12 +11,12 @@ import base64
 import hashlib
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeVar
 from urllib.request import getproxies
 
 from mountsync.errors import Corrupt, MountsyncError, Unreachable
-from mountsync.storage.modal.http import Answer, BadAnswer, EndedEarly, Http
+from mountsync.storage.modal.http import Answer, BadAnswer, EndedEarly, Give, Http
 from mountsync.storage.modal.patience import Limits
 from mountsync.storage.modal.refusals import UrlRefused
 
@@ -36,6 +36,40 @@ class _TryAgain(Exception):
     def __init__(self, error: MountsyncError) -> None:
         super().__init__(str(error))
         self.error = error
+
+
+class _Delivery:
+    """Gives the bytes of a slice away, each once, however often the slice has to be asked for."""
+
+    def __init__(self, length: int, give: Give) -> None:
+        self._length = length
+        self._give = give
+        self._given = 0
+        self._at = 0
+        """Where the answer has come to that is being given."""
+
+    def opened(self, headers: Mapping[str, str]) -> Give | None:
+        """Where the body goes while it comes; nowhere if its digest or length may tell against it yet."""
+        is_sure = headers.get("content-length") == str(self._length) and not headers.get("repr-digest")
+        self._at = 0
+        return self._take if is_sure else None
+
+    def take_all(self, body: tuple[bytes, ...]) -> None:
+        """Gives a body that was kept until it was known to be good."""
+        self._at = 0
+        for piece in body:
+            self._take(piece)
+
+    def _take(self, piece: bytes) -> None:
+        fresh = piece[max(0, self._given - self._at) :]
+        self._at += len(piece)
+        if fresh:
+            self._given += len(fresh)
+            self._give(fresh)
+
+    @property
+    def is_complete(self) -> bool:
+        return self._given == self._length
 
 
 class BlockCourier:
@@ -74,6 +108,23 @@ class BlockCourier:
             _accept(answer)
             await _verify(answer.body, length, answer.headers.get("repr-digest"))
             return answer.body
+
+        return await self._persist(attempt, length)
+
+    async def deliver(self, url: str, length: int, give: Give) -> None:
+        """Downloads a slice of exactly `length` bytes; its pieces, of a MiB or so, go to `give` in order.
+
+        They go while the slice is still coming when nothing can be wrong with what has come: an answer
+        whose length or digest must be looked at is given when it was.
+        """
+        delivery = _Delivery(length, give)
+
+        async def attempt() -> None:
+            answer = await self._http.ask("GET", url, headers=_GET, limit=length, outlet=delivery.opened)
+            _accept(answer)
+            if not delivery.is_complete:
+                await _verify(answer.body, length, answer.headers.get("repr-digest"))
+                delivery.take_all(answer.body)
 
         return await self._persist(attempt, length)
 

@@ -63,7 +63,10 @@ class Started(Generic[T]):
     def _ended(self, task: asyncio.Task[T]) -> None:
         if not task.cancelled():
             task.exception()  # an error that nobody waits for any more is no news
-        self._thread.tell(self._done.set)
+        self._thread.tell(self._end)
+
+    def _end(self) -> None:
+        self._done.set()
 
     async def wait(self) -> T:
         """Its result or its error. Cancelling the wait cancels the coroutine."""
@@ -85,6 +88,48 @@ class Started(Generic[T]):
     def _stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
+
+
+class Flowing(Started[None], Generic[T]):
+    """A coroutine that runs on the other loop and gives one thing after the other away."""
+
+    def __init__(
+        self, thread: AsyncioThread, work: Callable[[Callable[[T], None]], Coroutine[Any, Any, None]]
+    ) -> None:
+        super().__init__(thread, lambda: work(self._give))
+        self._given: list[T] = []
+        self._news = trio.Event()
+
+    def _give(self, thing: T) -> None:
+        self._thread.tell(lambda: self._take(thing))
+
+    def _take(self, thing: T) -> None:
+        self._given.append(thing)
+        self._news.set()
+
+    def _end(self) -> None:
+        super()._end()
+        self._news.set()
+
+    async def more(self) -> tuple[T, ...]:
+        """What came since the last call, at least one thing; nothing at the end. Raises its error then.
+
+        Cancelling it cancels the coroutine.
+        """
+        try:
+            await self._news.wait()
+        except trio.Cancelled:
+            self.cancel()
+            raise
+        if not self._given:
+            await self.wait()
+        given, self._given = tuple(self._given), []
+        if not self._done.is_set():
+            self._news = trio.Event()
+        return given
+
+
+S = TypeVar("S", bound=Started[Any])
 
 
 class AsyncioThread:
@@ -123,12 +168,19 @@ class AsyncioThread:
 
     def start(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Started[T]:
         """Starts `work()` there. Raises Unreachable after `aclose`."""
+        self._refuse_if_closing()
+        return self._start(Started(self, work))
+
+    def flow(self, work: Callable[[Callable[[T], None]], Coroutine[Any, Any, None]]) -> Flowing[T]:
+        """Starts `work(give)` there. Raises Unreachable after `aclose`."""
+        self._refuse_if_closing()
+        return self._start(Flowing(self, work))
+
+    def _refuse_if_closing(self) -> None:
         if self._is_closing:
             raise Unreachable("the connection to Modal was closed")
-        return self._start(work)
 
-    def _start(self, work: Callable[[], Coroutine[Any, Any, T]]) -> Started[T]:
-        started = Started(self, work)
+    def _start(self, started: S) -> S:
         self.ask(started.begin)
         return started
 
@@ -146,7 +198,7 @@ class AsyncioThread:
             return
         self._is_closing = True
         with trio.CancelScope(shield=True):
-            await self._start(lambda: _finish(finish)).wait()
+            await self._start(Started(self, lambda: _finish(finish))).wait()
             self._loop.call_soon_threadsafe(self._loop.stop)
             await trio.to_thread.run_sync(self._thread.join)
 

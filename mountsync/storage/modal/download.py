@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import trio
 
 from mountsync.errors import Corrupt, NameRefused, Stale
 from mountsync.storage.modal.refusals import UrlRefused
-from mountsync.storage.modal.transport import BLOCK, Located, NativeEntry, Pending, Transport
+from mountsync.storage.modal.transport import BLOCK, Download, Located, NativeEntry, Transport
 
 _WINDOW: Final = 8 * BLOCK
 """Bytes located by one call at most."""
@@ -56,6 +57,17 @@ class Slots:
         self._left += 1
 
 
+@dataclass(slots=True)
+class _Slice:
+    """A slice on its way."""
+
+    download: Download
+    stop: int
+    """Where it ends in the file."""
+    waited: float = 0.0
+    """Seconds that its reader waited for it."""
+
+
 class RangeReader:
     """Iterates over the bytes of a range, in pieces. Call `start`, then `close`."""
 
@@ -77,19 +89,20 @@ class RangeReader:
         self._accept = accept
         self._slots = slots
         self._next = offset
-        """Where the next slice begins that nobody has yet."""
+        """Where the first piece begins that has not come yet."""
         self._located = offset
         """As far as URLs are known."""
         self._started = offset
         """As far as transfers are started."""
         self._end = offset + length if length is not None else None
         self._urls: deque[str] = deque()
-        self._flight: deque[tuple[Pending[tuple[bytes, ...]], int]] = deque()
+        self._given = offset
+        """Where the first piece begins that was not given out."""
+        self._flight: deque[_Slice] = deque()
+        """What is not given out to its end."""
         self._pieces: deque[bytes] = deque()
-        """Of the slice that is being given out."""
+        """What has come and is to be given out."""
         self._depth = 1
-        self._few = 0
-        """So many pieces are little of the slice."""
         self._pinned: tuple[int, int] | None = None
         self._refusals = 0
 
@@ -135,7 +148,7 @@ class RangeReader:
     def close(self) -> None:
         """Stops all transfers. Safe to call twice."""
         while self._flight:
-            self._flight.popleft()[0].cancel()
+            self._flight.popleft().download.cancel()
             self._slots.give()
         self._urls.clear()
         self._located = self._started = self._next
@@ -145,15 +158,17 @@ class RangeReader:
 
     async def __anext__(self) -> bytes:
         if not self._pieces:
-            self._pieces.extend(await self._slice())
-            self._few = len(self._pieces) // _LITTLE
+            self._pieces.extend(await self._more())
         piece = self._pieces.popleft()
-        if self._depth == 1 and len(self._pieces) <= self._few:
-            self._start_transfers()
+        self._given += len(piece)
+        if self._flight and self._flight[0].stop == self._given:
+            self._flight.popleft()
+            self._slots.give()
+        self._start_transfers()
         return piece
 
-    async def _slice(self) -> tuple[bytes, ...]:
-        """The next slice, verified. Raises StopAsyncIteration at the end."""
+    async def _more(self) -> tuple[bytes, ...]:
+        """The next pieces. Raises StopAsyncIteration at the end."""
         while self._end is None or self._next < self._end:
             try:
                 await self._fill()
@@ -166,16 +181,17 @@ class RangeReader:
         raise StopAsyncIteration
 
     async def _take(self) -> tuple[bytes, ...]:
-        pending, length = self._flight[0]
+        """What has come of the first slice."""
+        coming = self._flight[0]
         began = trio.current_time()
-        data = await pending.wait()
-        waited = trio.current_time() - began
-        self._depth = max([self._depth, *(depth for seconds, depth in _DEPTHS if waited > seconds)])
-        self._flight.popleft()
-        self._slots.give()
-        self._next += length
+        pieces = await coming.download.more()
+        coming.waited += trio.current_time() - began
+        self._depth = max([self._depth, *(depth for seconds, depth in _DEPTHS if coming.waited > seconds)])
+        self._next += sum(map(len, pieces))
         self._refusals = 0
-        return data
+        if self._next == coming.stop:
+            await coming.download.more()  # its connection is free then
+        return pieces
 
     async def _fill(self) -> None:
         """Starts as many transfers as may be under way."""
@@ -189,11 +205,18 @@ class RangeReader:
             await self._locate()
 
     def _start_transfers(self) -> None:
-        while self._urls and len(self._flight) < self._depth and self._slots.take(first=not self._flight):
+        while self._urls and self._has_room() and self._slots.take(first=not self._flight):
             stop = min(_block_end(self._started), self._located)
-            length = stop - self._started
-            self._flight.append((self._transport.fetch_block(self._urls.popleft(), length), length))
+            download = self._transport.fetch_block(self._urls.popleft(), stop - self._started)
+            self._flight.append(_Slice(download, stop))
             self._started = stop
+
+    def _has_room(self) -> bool:
+        """Whether one more slice may be under way."""
+        under_way = len(self._flight)
+        return under_way < self._depth or (
+            under_way == self._depth and self._flight[0].stop - self._given <= BLOCK // _LITTLE
+        )
 
     def _window(self, start: int) -> int:
         """Where the window that begins at `start` ends, at most."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, TypeAlias
@@ -34,6 +34,10 @@ _MOVED: Final = frozenset({301, 302, 303, 307, 308})
 _PORTS: Final = {"http": 80, "https": 443}
 
 _Bytes: TypeAlias = bytes | memoryview
+Give: TypeAlias = Callable[[bytes], object]
+"""Takes the next piece of a body."""
+Outlet: TypeAlias = Callable[[Mapping[str, str]], Give | None]
+"""Asked with the headers of an answer where its body goes while it comes; None: it is wanted whole."""
 
 
 class BadAnswer(Exception):
@@ -46,7 +50,7 @@ class EndedEarly(BadAnswer):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer. Names of `headers` are lower case; `body` is in pieces of a MiB or so."""
+    """An answer. Names of `headers` are lower case; `body` is what was kept, in pieces of a MiB or so."""
 
     status: int
     headers: Mapping[str, str]
@@ -113,8 +117,9 @@ def proxy_to(origin: Origin, proxies: Mapping[str, str]) -> Proxy | None:
 class _Incoming:
     """An answer, as far as it has come. A little more than `limit` bytes of body are kept at most."""
 
-    def __init__(self, request: h11.Request, limit: int) -> None:
+    def __init__(self, request: h11.Request, limit: int, outlet: Outlet | None = None) -> None:
         self._is_get = request.method == b"GET"
+        self._outlet = outlet
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.head: h11.Response | None = None
         self.has_begun = False
@@ -126,6 +131,7 @@ class _Incoming:
         """Whether more came than was announced."""
         self._room = limit
         self._pieces: list[bytes] = []
+        self._give: Give = self._pieces.append
         self._group: list[bytes] = []
         self._grouped = 0
 
@@ -136,7 +142,7 @@ class _Incoming:
             if isinstance(event, h11.Response):
                 self.head = event
                 if self._is_get and (length := _length_of(event)) > _PAST:
-                    self.is_past, self.left = True, length
+                    self._go_past(event, length)
                     return self.take(talk.trailing_data[0])
             elif isinstance(event, h11.Data):
                 self._add(event.data)
@@ -145,6 +151,11 @@ class _Incoming:
             if self._room < 0:
                 return True
         return False
+
+    def _go_past(self, head: h11.Response, length: int) -> None:
+        self.is_past, self.left = True, length
+        if self._outlet is not None:
+            self._give = self._outlet(_headers_of(head)) or self._give
 
     def take(self, data: bytes) -> bool:
         """Takes a part of a body past h11; whether that is all that is wanted."""
@@ -161,19 +172,23 @@ class _Incoming:
             self._close_group()
 
     def _close_group(self) -> None:
-        self._pieces.append(b"".join(self._group))
-        self._group, self._grouped = [], 0
+        group, self._group, self._grouped = self._group, [], 0
+        self._give(b"".join(group))
 
     def answer(self) -> Answer:
         """What came, once it is all."""
         assert self.head is not None
         if self._group:
             self._close_group()
-        headers: dict[str, str] = {}
-        for raw, value in self.head.headers:
-            name, text = raw.decode("ascii"), value.decode("latin-1")
-            headers[name] = f"{headers[name]}, {text}" if name in headers else text
-        return Answer(self.head.status_code, headers, tuple(self._pieces))
+        return Answer(self.head.status_code, _headers_of(self.head), tuple(self._pieces))
+
+
+def _headers_of(head: h11.Response) -> Mapping[str, str]:
+    headers: dict[str, str] = {}
+    for raw, value in head.headers:
+        name, text = raw.decode("ascii"), value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {text}" if name in headers else text
+    return headers
 
 
 def _length_of(head: h11.Response) -> int:
@@ -219,12 +234,14 @@ class _Connection(asyncio.Protocol):
         self._rests_since = self._loop.time()
         return True
 
-    async def exchange(self, request: h11.Request, body: _Bytes, limit: int) -> Answer:
+    async def exchange(
+        self, request: h11.Request, body: _Bytes, limit: int, outlet: Outlet | None = None
+    ) -> Answer:
         """Sends a request and waits for its answer.
 
         Raises OSError, BadAnswer, or TimeoutError when nothing moves for long.
         """
-        incoming = self._incoming = _Incoming(request, limit)
+        incoming = self._incoming = _Incoming(request, limit, outlet)
         incoming.done.add_done_callback(lambda _: self._writable.set())
         try:
             async with asyncio.timeout(self._idle) as self._patience:
@@ -330,16 +347,25 @@ class Http:
         self._resting: dict[Origin, list[_Connection]] = {}
 
     async def ask(
-        self, method: str, url: str, *, headers: Mapping[str, str], limit: int, body: _Bytes = b""
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        limit: int,
+        body: _Bytes = b"",
+        outlet: Outlet | None = None,
     ) -> Answer:
         """The answer, with little more than `limit` bytes of its body at most.
+
+        `outlet` is asked about the large body of a success whose length is announced.
 
         Raises OSError (TimeoutError among them) when the server cannot be reached, BadAnswer when it
         does not speak HTTP/1.1, EndedEarly when the connection ended within the answer. Redirects are
         followed. When it is cancelled the connection is closed at once.
         """
         for _ in range(_REDIRECTS):
-            answer = await self._once(method, url, headers, limit, body)
+            answer = await self._once(method, url, headers, limit, body, outlet)
             target = answer.headers.get("location")
             if answer.status not in _MOVED or target is None or (answer.status == 303 and method != "GET"):
                 return answer
@@ -349,14 +375,20 @@ class Http:
         raise BadAnswer("it leads from one address to another")
 
     async def _once(
-        self, method: str, url: str, headers: Mapping[str, str], limit: int, body: _Bytes
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        limit: int,
+        body: _Bytes,
+        outlet: Outlet | None,
     ) -> Answer:
         split = urlsplit(url)
         origin = origin_of(split)
         connection = self._rested(origin) or await self._connect(origin)
         try:
             request = _request(method, split, origin, connection.proxy, headers, body)
-            answer = await connection.exchange(request, body, limit)
+            answer = await connection.exchange(request, body, limit, outlet)
         except BaseException:
             connection.transport.abort()
             raise

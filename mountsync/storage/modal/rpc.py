@@ -25,7 +25,7 @@ from modal_proto import api_grpc, api_pb2
 from mountsync.errors import AlreadyExists, ConfigError, MountsyncError, NotFound, Throttled, Unreachable
 from mountsync.storage.modal.batches import Looks, Puts
 from mountsync.storage.modal.blocks import BlockCourier
-from mountsync.storage.modal.bridge import AsyncioThread, Started
+from mountsync.storage.modal.bridge import AsyncioThread, Flowing
 from mountsync.storage.modal.channels import Channels
 from mountsync.storage.modal.patience import Limits, Patience
 from mountsync.storage.modal.refusals import MaybeOurs, UnclearAbsence, UrlRefused, refusal
@@ -131,8 +131,8 @@ class ModalRpc:
     async def send_block(self, url: str, data: bytes | memoryview) -> bytes:
         return await self._thread.run(lambda: self._blocks.send(url, data))
 
-    def fetch_block(self, url: str, length: int) -> Started[tuple[bytes, ...]]:
-        return self._thread.start(lambda: self._blocks.fetch(url, length))
+    def fetch_block(self, url: str, length: int) -> Flowing[bytes]:
+        return self._thread.flow(lambda give: self._blocks.deliver(url, length, give))
 
     async def aclose(self) -> None:
         await self._thread.aclose(self._end)

@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 BLOCK: Final = 8 << 20
 """Bytes of a block; a file is cut at multiples of it."""
-
-T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +81,14 @@ class SmallPut:
     receipts: Mapping[bytes, bytes] = field(default_factory=dict)
 
 
-class Pending(Protocol[T_co]):
-    """A transfer that was started."""
+class Download(Protocol):
+    """A slice of a block that is on its way."""
 
-    async def wait(self) -> T_co:
-        """Its result. Cancelling the wait cancels the transfer."""
+    async def more(self) -> tuple[bytes, ...]:
+        """The pieces that have come meanwhile, one at least; none at the end. Cancelling it ends all.
+
+        Pieces are good as they come. Raises Corrupt when the rest does not come, UrlRefused, Unreachable.
+        """
         ...
 
     def cancel(self) -> None:
@@ -152,8 +153,8 @@ class Transport(Protocol):
         """Uploads a block and returns its receipt. UrlRefused: ask for a new URL."""
         ...
 
-    def fetch_block(self, url: str, length: int) -> Pending[tuple[bytes, ...]]:
-        """Starts a download of exactly `length` bytes, in pieces. Corrupt when they do not come."""
+    def fetch_block(self, url: str, length: int) -> Download:
+        """Starts a download of exactly `length` bytes."""
         ...
 
     async def aclose(self) -> None:
