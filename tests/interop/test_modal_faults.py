@@ -126,6 +126,19 @@ async def test_nothing_is_given_of_a_body_with_a_wrong_digest(server, storage, s
     assert not got
 
 
+async def test_a_slow_reader_holds_little_and_loses_nothing(server, tmp_path):
+    data = body(2 * BLOCK)
+    async with modal_storage(server, tmp_path / "state", limits=Limits(idle=0.3)) as storage:
+        await put(storage, "f", data)
+        got = bytearray()
+        async with storage.read(F) as pieces:
+            async for piece in pieces:
+                if len(got) in (0, BLOCK):
+                    await trio.sleep(1)  # longer than anything may stand still that is to be waited for
+                got += piece
+    assert got == data
+
+
 async def test_a_read_leaves_its_connection_for_the_next(server, storage):
     data = body(4 * BLOCK)
     await put(storage, "f", data)

@@ -565,3 +565,48 @@ def test_a_refusing_proxy_is_told():
                     await http.ask("GET", "https://far.example/x", headers={}, limit=9)
 
     run(work)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_body_that_nobody_takes_waits_at_the_server(tls, scheme):
+    """However long: it is not the server that is slow."""
+    body = bytes(range(256)) * 250_000
+    sent = 0
+
+    async def pour(server, head, reader, writer, length):
+        nonlocal sent
+        writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+        for start in range(0, len(body), 100_000):
+            writer.write(body[start : start + 100_000])
+            await writer.drain()
+            sent = start
+
+    async def work():
+        taken, taps = [], []
+
+        def outlet(headers, tap):
+            assert headers["content-length"] == str(len(body))
+            taps.append(tap)
+            return take
+
+        def take(piece):
+            taken.append(piece)
+            if len(taken) == 1:
+                taps[0].pause()
+
+        async with listening(pour, tls if scheme == "https" else None) as server, client(idle=0.2) as http:
+            asking = asyncio.create_task(ask(http, server, scheme=scheme, limit=1 << 30, outlet=outlet))
+            while not taken:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.5)
+            assert not asking.done()
+            assert sent < len(body) - (1 << 24)
+            assert sum(map(len, taken)) < 1 << 22
+            taps[0].resume()
+            assert await asking == (200, b"")
+            assert b"".join(taken) == body
+            taps[0].pause()  # too late to matter
+            assert await ask(http, server, scheme=scheme, limit=1 << 30) == (200, body)
+            assert server.connections == 1
+
+    run(work)

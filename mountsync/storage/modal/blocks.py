@@ -12,11 +12,11 @@ import hashlib
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 from urllib.request import getproxies
 
 from mountsync.errors import Corrupt, MountsyncError, Unreachable
-from mountsync.storage.modal.http import Answer, BadAnswer, EndedEarly, Give, Http
+from mountsync.storage.modal.http import Answer, BadAnswer, EndedEarly, Give, Http, Tap
 from mountsync.storage.modal.patience import Limits
 from mountsync.storage.modal.refusals import UrlRefused
 
@@ -38,25 +38,46 @@ class _TryAgain(Exception):
         self.error = error
 
 
+class Sink(Protocol):
+    """Where a body goes, piece by piece."""
+
+    def give(self, thing: bytes) -> None:
+        """Takes the next piece."""
+        ...
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it had better be given no more for now."""
+        ...
+
+    def when_taken(self, act: Callable[[], None]) -> None:
+        """Has `act` called once, when it is not full any more."""
+        ...
+
+
 class _Delivery:
     """Gives the bytes of a slice away, each once, however often the slice has to be asked for."""
 
-    def __init__(self, length: int, give: Give) -> None:
+    def __init__(self, length: int, sink: Sink) -> None:
         self._length = length
-        self._give = give
+        self._sink = sink
+        self._tap: Tap | None = None
+        """Of the answer that is given away while it comes."""
         self._given = 0
         self._at = 0
         """Where the answer has come to that is being given."""
 
-    def opened(self, headers: Mapping[str, str]) -> Give | None:
+    def opened(self, headers: Mapping[str, str], tap: Tap) -> Give | None:
         """Where the body goes while it comes; nowhere if its digest or length may tell against it yet."""
         is_sure = headers.get("content-length") == str(self._length) and not headers.get("repr-digest")
         self._at = 0
+        self._tap = tap
         return self._take if is_sure else None
 
     def take_all(self, body: tuple[bytes, ...]) -> None:
         """Gives a body that was kept until it was known to be good."""
         self._at = 0
+        self._tap = None
         for piece in body:
             self._take(piece)
 
@@ -65,7 +86,10 @@ class _Delivery:
         self._at += len(piece)
         if fresh:
             self._given += len(fresh)
-            self._give(fresh)
+            self._sink.give(fresh)
+        if self._tap is not None and self._sink.is_full:
+            self._tap.pause()
+            self._sink.when_taken(self._tap.resume)
 
     @property
     def is_complete(self) -> bool:
@@ -111,13 +135,13 @@ class BlockCourier:
 
         return await self._persist(attempt, length)
 
-    async def deliver(self, url: str, length: int, give: Give) -> None:
-        """Downloads a slice of exactly `length` bytes; its pieces, of a MiB or so, go to `give` in order.
+    async def deliver(self, url: str, length: int, sink: Sink) -> None:
+        """Downloads a slice of exactly `length` bytes; its pieces, of a MiB or so, go to `sink` in order.
 
-        They go while the slice is still coming when nothing can be wrong with what has come: an answer
-        whose length or digest must be looked at is given when it was.
+        They go while the slice is still coming, as the sink takes them, when nothing can be wrong with what
+        has come: an answer whose length or digest must be looked at is given when it was.
         """
-        delivery = _Delivery(length, give)
+        delivery = _Delivery(length, sink)
 
         async def attempt() -> None:
             answer = await self._http.ask("GET", url, headers=_GET, limit=length, outlet=delivery.opened)

@@ -11,7 +11,7 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import trio
 
@@ -19,6 +19,9 @@ from mountsync.errors import Unreachable
 
 T = TypeVar("T")
 _Errand: TypeAlias = Callable[[], object]
+
+_WAITING: Final = 2
+"""Things that were given and not taken before a flow counts as full."""
 
 
 class _Post:
@@ -94,17 +97,43 @@ class Flowing(Started[None], Generic[T]):
     """A coroutine that runs on the other loop and gives one thing after the other away."""
 
     def __init__(
-        self, thread: AsyncioThread, work: Callable[[Callable[[T], None]], Coroutine[Any, Any, None]]
+        self, thread: AsyncioThread, work: Callable[[Flowing[T]], Coroutine[Any, Any, None]]
     ) -> None:
-        super().__init__(thread, lambda: work(self._give))
-        self._given: list[T] = []
+        super().__init__(thread, lambda: work(self))
+        self._here: list[T] = []
         self._news = trio.Event()
+        self._sent = 0
+        """Counted on the asyncio loop, and `_taken` by trio: each is written by one thread."""
+        self._taken = 0
+        self._when_taken: Callable[[], None] | None = None
 
-    def _give(self, thing: T) -> None:
+    # on the asyncio loop
+
+    def give(self, thing: T) -> None:
+        """Hands a thing over, however many were not taken yet."""
+        self._sent += 1
         self._thread.tell(lambda: self._take(thing))
 
+    @property
+    def is_full(self) -> bool:
+        """Whether so many wait to be taken that no more should be made for now."""
+        return self._sent - self._taken >= _WAITING
+
+    def when_taken(self, act: Callable[[], None]) -> None:
+        """Has `act` called once, when it is not full any more; at once when it is not full now."""
+        self._when_taken = act  # before the look: what is taken from now on wakes us
+        self._look_taken()
+
+    def _look_taken(self) -> None:
+        act = self._when_taken
+        if act is not None and not self.is_full:
+            self._when_taken = None
+            act()
+
+    # in trio
+
     def _take(self, thing: T) -> None:
-        self._given.append(thing)
+        self._here.append(thing)
         self._news.set()
 
     def _end(self) -> None:
@@ -121,9 +150,12 @@ class Flowing(Started[None], Generic[T]):
         except trio.Cancelled:
             self.cancel()
             raise
-        if not self._given:
+        if not self._here:
             await self.wait()
-        given, self._given = tuple(self._given), []
+        given, self._here = tuple(self._here), []
+        self._taken += len(given)
+        if self._when_taken is not None:
+            self._thread.ask(self._look_taken)
         if not self._done.is_set():
             self._news = trio.Event()
         return given
@@ -171,8 +203,8 @@ class AsyncioThread:
         self._refuse_if_closing()
         return self._start(Started(self, work))
 
-    def flow(self, work: Callable[[Callable[[T], None]], Coroutine[Any, Any, None]]) -> Flowing[T]:
-        """Starts `work(give)` there. Raises Unreachable after `aclose`."""
+    def flow(self, work: Callable[[Flowing[T]], Coroutine[Any, Any, None]]) -> Flowing[T]:
+        """Starts `work` there, with what it gives to. Raises Unreachable after `aclose`."""
         self._refuse_if_closing()
         return self._start(Flowing(self, work))
 

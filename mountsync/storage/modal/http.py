@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 from urllib.request import proxy_bypass
 
@@ -36,7 +36,21 @@ _PORTS: Final = {"http": 80, "https": 443}
 _Bytes: TypeAlias = bytes | memoryview
 Give: TypeAlias = Callable[[bytes], object]
 """Takes the next piece of a body."""
-Outlet: TypeAlias = Callable[[Mapping[str, str]], Give | None]
+
+
+class Tap(Protocol):
+    """Holds up what comes of one answer. It takes no harm from being used too late."""
+
+    def pause(self) -> None:
+        """Lets what comes wait in the kernel, as long as it takes."""
+        ...
+
+    def resume(self) -> None:
+        """Takes it again."""
+        ...
+
+
+Outlet: TypeAlias = Callable[[Mapping[str, str], Tap], Give | None]
 """Asked with the headers of an answer where its body goes while it comes; None: it is wanted whole."""
 
 
@@ -117,7 +131,14 @@ def proxy_to(origin: Origin, proxies: Mapping[str, str]) -> Proxy | None:
 class _Incoming:
     """An answer, as far as it has come. A little more than `limit` bytes of body are kept at most."""
 
-    def __init__(self, request: h11.Request, limit: int, outlet: Outlet | None = None) -> None:
+    def __init__(
+        self,
+        request: h11.Request,
+        limit: int,
+        outlet: Outlet | None = None,
+        connection: _Connection | None = None,
+    ) -> None:
+        self._connection = connection
         self._is_get = request.method == b"GET"
         self._outlet = outlet
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -155,7 +176,17 @@ class _Incoming:
     def _go_past(self, head: h11.Response, length: int) -> None:
         self.is_past, self.left = True, length
         if self._outlet is not None:
-            self._give = self._outlet(_headers_of(head)) or self._give
+            self._give = self._outlet(_headers_of(head), self) or self._give
+
+    def pause(self) -> None:
+        """As `Tap.pause`."""
+        if self._connection is not None:
+            self._connection.pause(self)
+
+    def resume(self) -> None:
+        """As `Tap.resume`."""
+        if self._connection is not None:
+            self._connection.resume(self)
 
     def take(self, data: bytes) -> bool:
         """Takes a part of a body past h11; whether that is all that is wanted."""
@@ -241,13 +272,14 @@ class _Connection(asyncio.Protocol):
 
         Raises OSError, BadAnswer, or TimeoutError when nothing moves for long.
         """
-        incoming = self._incoming = _Incoming(request, limit, outlet)
+        incoming = self._incoming = _Incoming(request, limit, outlet, self)
         incoming.done.add_done_callback(lambda _: self._writable.set())
         try:
             async with asyncio.timeout(self._idle) as self._patience:
                 await self._send(request, body, incoming.done)
                 await incoming.done
         finally:
+            self.resume(incoming)
             self._incoming = None
         answer = incoming.answer()
         if incoming.is_past:
@@ -300,6 +332,19 @@ class _Connection(asyncio.Protocol):
     def _moved(self) -> None:
         if self._incoming is not None and not self._patience.expired():
             self._patience.reschedule(self._loop.time() + self._idle)
+
+    def pause(self, incoming: _Incoming) -> None:
+        """Reads no more of this answer; nobody is impatient meanwhile."""
+        if incoming is self._incoming and not incoming.done.done():
+            self.transport.pause_reading()
+            self._patience.reschedule(None)
+
+    def resume(self, incoming: _Incoming) -> None:
+        """Reads again, when it is still this answer."""
+        if incoming is self._incoming and not self.transport.is_closing():
+            self.transport.resume_reading()
+            if not incoming.done.done():
+                self._moved()
 
     # what the loop calls
 

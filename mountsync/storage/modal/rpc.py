@@ -132,7 +132,7 @@ class ModalRpc:
         return await self._thread.run(lambda: self._blocks.send(url, data))
 
     def fetch_block(self, url: str, length: int) -> Flowing[bytes]:
-        return self._thread.flow(lambda give: self._blocks.deliver(url, length, give))
+        return self._thread.flow(lambda flow: self._blocks.deliver(url, length, flow))
 
     async def aclose(self) -> None:
         await self._thread.aclose(self._end)
