@@ -245,12 +245,13 @@ async def test_a_second_writer_with_the_same_transaction(
     await at_every_moment_by_id(kind, tmp_path, mode, second, write, old=old, whole=whole, same_id=same_id)
 
 
+@pytest.mark.parametrize("old", [None, b"small", OLD], ids=["new", "small", "chunks"])
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 @pytest.mark.parametrize("act", [copy, move])
 async def test_a_copy_or_move_with_the_transaction_of_a_writer(
-    tmp_path: Path, mode: dict[str, str], act, same_id
+    tmp_path: Path, mode: dict[str, str], act, old: bytes | None, same_id
 ) -> None:
-    await at_every_moment_by_id("memory", tmp_path, mode, SECOND, act, old=OLD, whole=True, same_id=same_id)
+    await at_every_moment_by_id("memory", tmp_path, mode, SECOND, act, old=old, whole=True, same_id=same_id)
 
 
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)

@@ -16,7 +16,7 @@ from mountsync.formats.chunk_metadata import ChunkMetadata, Settle, decode_metad
 from mountsync.formats.chunk_names import ChunkName
 from mountsync.model.entry import Token
 from mountsync.paths import RelPath, from_bytes, join, name_of, parent_of, to_bytes
-from mountsync.storage.api import ABSENT, Expect, Storage, SupportsCopy, SupportsMove
+from mountsync.storage.api import ABSENT, Enforcement, Expect, Storage, SupportsCopy, SupportsMove
 from mountsync.storage.chunker.claims import Claims
 from mountsync.storage.chunker.journal import Journal, MoveRecord, Noted, UploadRecord
 from mountsync.storage.chunker.layout import MOVING_WORD, Layout, Piece
@@ -96,7 +96,13 @@ def _step(view: View, piece: Piece, target: RelPath, transaction: str) -> Step:
 
 
 def may_go_in_place(view: View, source: Layout, target: Layout) -> bool:
-    """Whether the objects can go straight to their final names: nothing of the target is in the way."""
+    """Whether the objects can go straight to their final names: nothing of the target is in the way.
+
+    Not where several machines may write the target: one whose commit comes first removes what it finds
+    in the places of its chunks, and that would be all there is of the source's.
+    """
+    if view.base.info.enforcement is Enforcement.ATOMIC:
+        return False
     if source.main is None or not source.chunks or not view.settings.metadata or not is_free(target):
         return False
     taken = {piece.path for piece in (*target.left_over, *target.chunks)}
