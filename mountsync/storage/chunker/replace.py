@@ -24,7 +24,7 @@ from typing import Final
 from mountsync.errors import AlreadyExists, NotFound, PathError, Stale
 from mountsync.formats.chunk_metadata import ChunkMetadata, encode_metadata
 from mountsync.formats.chunk_names import ChunkName
-from mountsync.model.entry import Entry
+from mountsync.model.entry import Entry, Token
 from mountsync.paths import RelPath, join, name_of, parent_of
 from mountsync.storage.api import ABSENT, Enforcement
 from mountsync.storage.chunker.layout import COMMIT_WORD, Layout, Piece
@@ -54,13 +54,37 @@ async def commit(view: View, old: Layout, staged: Staged, *, mtime_ns: int | Non
     path = join(parent_of(old.path), name)
     entry = await view.base.write(path, body, mtime_ns=mtime_ns, expect=ABSENT)
     piece = Piece(path, ChunkName(name_of(old.path), control=COMMIT_WORD), entry)
+    await _insist_replaced(view, old, piece)
     stale = old.stale if old.main is None else old.main
     return Layout(old.path, None, staged.pieces, staged.metadata, commit=piece, stale=stale, left_over=left)
 
 
+async def _insist_replaced(view: View, old: Layout, ours: Piece) -> None:
+    """Without metadata: takes the commit back and raises Stale when it is of another version than `old`.
+
+    The control object is not there before and after another writer's change, so that the base cannot
+    tell for us whether there was one since we looked. While it is there, no other of ours changes the file.
+    """
+    now = await view.look_around(old.path)
+    if _versions(now) != _versions(old):
+        await remove(view.base, ours.path, ours.entry.token)
+        raise Stale("another writer changed the file while it was uploaded", path=old.path)
+
+
+def _versions(layout: Layout) -> set[tuple[RelPath, Token | None]]:
+    """The objects that make up a file without metadata, whatever a commit says that is under way."""
+    settled = filter(_is_settled, (*layout.chunks, *layout.left_over))
+    found = {(piece.path, piece.entry.token) for piece in settled}
+    own = layout.main or layout.stale
+    return found if own is None else found | {(layout.path, own.token)}
+
+
 def is_free(old: Layout) -> bool:
-    """Whether new chunks can take their final names before the commit: the old version has none there."""
-    return not any(not piece.name.transaction for piece in old.chunks)
+    """Whether new chunks can take their final names before the commit: no chunk is there.
+
+    One without a file may be that of another writer, who is about to make its own commit.
+    """
+    return not any(map(_is_settled, (*old.chunks, *old.left_over)))
 
 
 async def make_valid(view: View, old: Layout, staged: Staged, *, mtime_ns: int | None) -> Layout:
@@ -83,12 +107,11 @@ async def _commit_in_place(view: View, old: Layout, staged: Staged, *, mtime_ns:
     now = await view.base.stat(old.path)
     if pin(now) != pin(old.main):
         raise Stale("another writer changed the file while it was uploaded", path=old.path)
-    await remove_pieces(view, (piece for piece in old.left_over if _is_settled(piece)))
     if old.is_file:
         await barrier(view.base)
     named: dict[int, Piece] = {}
     try:
-        pieces = await _named_finally(view, Layout(old.path, None, staged.pieces), named=named)
+        pieces = await _named_finally(view, Layout(old.path, None, staged.pieces), named=named, alone=True)
         metadata = replace(staged.metadata, transaction="", settle="")
         body = BytesSource(encode_metadata(metadata))
         main = await view.base.write(old.path, body, mtime_ns=mtime_ns, expect=pin(old.main))
@@ -99,8 +122,7 @@ async def _commit_in_place(view: View, old: Layout, staged: Staged, *, mtime_ns:
         raise
     await _insist(view, pieces)
     used = {piece.path for piece in staged.pieces}
-    others = (piece for piece in (*old.chunks, *old.left_over) if piece.path not in used)
-    left = tuple(piece for piece in others if not _is_settled(piece))
+    left = tuple(piece for piece in (*old.chunks, *old.left_over) if piece.path not in used)
     return Layout(old.path, main, pieces, metadata, left_over=left)
 
 
@@ -233,6 +255,8 @@ async def _replaced(view: View, layout: Layout, gone: list[Piece]) -> tuple[Piec
 async def _without_first(view: View, layout: Layout, gone: list[Piece]) -> Layout:
     """Takes the first chunk from its final place: an old one goes, a kept one is hidden."""
     await remove_pieces(view, [p for p in gone if p.name.index == 0 and not p.name.transaction])
+    if not layout.chunks:
+        raise Stale("its chunks went away, because another writer is at it", path=layout.path)
     first = layout.chunks[0]
     moving = any(piece.name.transaction for piece in layout.chunks)
     if first.name.transaction or not moving or layout.metadata is None:
@@ -255,10 +279,14 @@ async def _named_finally(
     in_the_way: Mapping[RelPath, Piece] | None = None,
     before_first: Iterable[Piece] = (),
     named: dict[int, Piece] | None = None,
+    *,
+    alone: bool = False,
 ) -> tuple[Piece, ...]:
     """The chunks under their final names, the first one renamed last, after `before_first` has gone.
 
-    `in_the_way` are the versions that may be replaced; `named` is filled with what was renamed.
+    `in_the_way` are the versions that may be replaced; `named` is filled with what was renamed. `alone`:
+    one is renamed before all others. Of several writers whoever gets that name goes on; if each could
+    get some names, none would get all.
     """
     named = {} if named is None else named
     done = {piece.name.index or 0: piece for piece in layout.chunks if not piece.name.transaction}
@@ -274,7 +302,11 @@ async def _named_finally(
     if {piece.name.index or 0 for piece in layout.chunks} != set(range(len(layout.chunks))):
         raise Stale("a chunk is away, because another writer is at it", path=layout.path)
     moving = [piece for piece in layout.chunks if piece.name.transaction]
-    await run_all(rename, [p for p in moving if p.name.index], limit=view.base.info.concurrency)
+    others = [piece for piece in moving if piece.name.index]
+    if alone:
+        await run_all(rename, others[:1], limit=1)
+        others = others[1:]
+    await run_all(rename, others, limit=view.base.info.concurrency)
     await remove_pieces(view, before_first)
     await run_all(rename, [p for p in moving if not p.name.index], limit=1)
     whole = done | named

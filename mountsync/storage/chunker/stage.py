@@ -18,8 +18,10 @@ import trio
 from mountsync.errors import TooLarge
 from mountsync.formats.chunk_metadata import ChunkMetadata, Settle
 from mountsync.formats.chunk_names import MAX_CHUNKS, TRANSACTION_CHANCES, ChunkName, transaction_id
+from mountsync.model.entry import Entry
 from mountsync.paths import RelPath, join, name_of, parent_of, to_bytes
-from mountsync.storage.api import Source, SupportsAttributes, SupportsCopy
+from mountsync.storage.api import ABSENT, Source, SupportsAttributes, SupportsCopy
+from mountsync.storage.chunker.claims import Claims
 from mountsync.storage.chunker.content import RunningHash, Window, is_costly
 from mountsync.storage.chunker.journal import FinishedChunk, Journal, Noted, UploadRecord
 from mountsync.storage.chunker.layout import Layout, Piece
@@ -45,10 +47,10 @@ class Staged:
 
 
 def new_transaction(taken: Layout) -> str:
-    """An id that no object of the file carries."""
+    """An id that no object of the file carries. Another writer may choose the same: see `claims`."""
     used = {piece.name.transaction for piece in taken.chunks + taken.left_over}
     while True:
-        # Not a secret: it only has to differ from those of other writers.
+        # Not a secret: it only should differ from those of other writers.
         made = transaction_id(int(time.time()), random.randrange(TRANSACTION_CHANCES))  # noqa: S311
         if made not in used:
             return made
@@ -81,7 +83,7 @@ class Stage:
         self._count = max(1, -(-source.size // self._size))
         self._pieces: dict[int, Piece] = {}
         self._finished: dict[int, FinishedChunk] = {}
-        self._objects: set[RelPath] = set()
+        self._claims = Claims(view.base)
         self._appending = trio.Lock()
         self._to_note: list[FinishedChunk] = []
         self.begun = False
@@ -102,8 +104,16 @@ class Stage:
         self._keeps = settle == "chunks"
         self._known = await trio.to_thread.run_sync(self._journal.recall, self._old.path)
         name = self._view.settings.hash_name
-        serial = is_costly(self._source)
         whole = RunningHash(name) if name is not None else None
+        await self._bring_all(whole)
+        while self._claims.refused:
+            await self._begin_anew()
+            await self._bring_all(whole)
+        return self._staged(name, await whole.finish(self._source) if whole is not None else "", settle)
+
+    async def _bring_all(self, whole: RunningHash | None) -> None:
+        """Sends all chunks, until one of them is found to be another writer's."""
+        serial = is_costly(self._source)
         self._fed = whole if serial else None
         limit = 1 if serial else self._view.base.info.concurrency
         jobs: list[Callable[[], Awaitable[object]]] = [partial(self._bring, i) for i in range(self._count)]
@@ -111,7 +121,6 @@ class Stage:
             jobs.insert(0, partial(whole.finish, self._source))
             limit += 1
         await run_all(_call, jobs, limit=limit)
-        return self._staged(name, await whole.finish(self._source) if whole is not None else "", settle)
 
     def _staged(self, hash_name: str | None, digest: str, settle: Settle) -> Staged:
         metadata = ChunkMetadata(
@@ -137,13 +146,9 @@ class Stage:
         if not self.begun:
             return
         with trio.CancelScope(shield=True):
-            # The name is ours alone: nobody else writes under this transaction.
-            mine = self._objects | {piece.path for piece in _of_transaction(self._old, self.transaction)}
-            await run_all(self._remove, mine, limit=self._view.base.info.concurrency)
+            await self._claims.remove_all()
+            await remove_pieces(self._view, _of_transaction(self._old, self.transaction))
             await trio.to_thread.run_sync(self._journal.end, self.noted)
-
-    async def _remove(self, path: RelPath) -> None:
-        await remove(self._view.base, path, None)
 
     async def _begin(self, attempts: list[Noted]) -> None:
         """Takes over an earlier attempt that left something, or begins a new one."""
@@ -158,8 +163,17 @@ class Stage:
                 await remove_pieces(self._view, excess)
             else:
                 await discard_attempt(self._view, self._journal, self._old, noted)
-        if self._reusable:
-            return
+        if not self._reusable:
+            await self._begin_new()
+
+    async def _begin_anew(self) -> None:
+        """Leaves an id that another writer uses too, for one of our own."""
+        await self.abandon()
+        self._claims = Claims(self._view.base)
+        self._reusable, self._pieces, self._finished, self._to_note = {}, {}, {}, []
+        await self._begin_new()
+
+    async def _begin_new(self) -> None:
         transaction = new_transaction(self._old)
         refuse_long_names(self._view, self._old.path, self._count, transaction)
         replaces = self._old.metadata.transaction if self._old.metadata is not None else ""
@@ -180,11 +194,15 @@ class Stage:
 
     async def _bring(self, index: int) -> None:
         """Makes sure that chunk `index` is on the base, and notes it."""
+        if self._claims.refused:
+            return
         offset = index * self._size
         window = Window(self._source, offset, min(self._size, self._source.size - offset), self._fed)
         piece = await self._taken_over(index, window) or await self._unchanged(index, window)
-        if piece is None:
+        if piece is None and not self._claims.refused:
             piece = await self._sent(index, window)
+        if piece is None:
+            return
         self._pieces[index] = piece
         token = piece.entry.token or ""
         chunk = FinishedChunk(index, window.size, token, await window.digest())
@@ -214,7 +232,7 @@ class Stage:
         if await _same(self.noted.finished[index], piece, window):
             return piece
         # Under our transaction it would count before a chunk of the old version that is kept.
-        await remove(self._view.base, piece.path, None)
+        await remove(self._view.base, piece.path, piece.entry.token)
         return None
 
     async def _unchanged(self, index: int, window: Window) -> Piece | None:
@@ -233,24 +251,30 @@ class Stage:
         if not isinstance(base, SupportsCopy):
             return None
         path = piece_path(self._view, self._old.path, index, self.transaction)
-        self._objects.add(path)
-        entry = await base.copy(piece.path, path, expect=piece.entry.token, replace=None)
-        return Piece(path, ChunkName(name_of(self._old.path), index, transaction=self.transaction), entry)
+        copy = partial(base.copy, piece.path, path, expect=piece.entry.token, replace=ABSENT)
+        entry = await self._claims.make(path, copy)
+        return None if entry is None else self._hidden(index, path, entry)
 
     def _may_keep(self, index: int) -> bool:
         """Without metadata the first chunk carries the file's time and is made anew."""
         return self._keeps and (self._view.settings.metadata or index > 0)
 
-    async def _sent(self, index: int, window: Window) -> Piece:
+    async def _sent(self, index: int, window: Window) -> Piece | None:
         """The chunk, uploaded under the transaction's name, with the mode of the file."""
         base, old = self._view.base, self._old
         path = piece_path(self._view, old.path, index, self.transaction)
-        self._objects.add(path)
-        entry = await base.write(path, window, mtime_ns=self._mtime_ns)
+        write = partial(base.write, path, window, mtime_ns=self._mtime_ns, expect=ABSENT)
+        entry = await self._claims.make(path, write)
+        if entry is None:
+            return None
         mode = old.first.mode if old.is_file else None
         if mode is not None and mode != entry.mode and isinstance(base, SupportsAttributes):
             entry = await base.set_mode(path, mode)
-        return Piece(path, ChunkName(name_of(old.path), index, transaction=self.transaction), entry)
+            self._claims.changed(path, entry)
+        return self._hidden(index, path, entry)
+
+    def _hidden(self, index: int, path: RelPath, entry: Entry) -> Piece:
+        return Piece(path, ChunkName(name_of(self._old.path), index, transaction=self.transaction), entry)
 
 
 async def discard_attempt(view: View, journal: Journal, old: Layout, noted: Noted) -> None:

@@ -6,8 +6,8 @@ fails. A copy becomes valid in one step, or its objects are removed again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
@@ -16,7 +16,8 @@ from mountsync.formats.chunk_metadata import ChunkMetadata, Settle, decode_metad
 from mountsync.formats.chunk_names import ChunkName
 from mountsync.model.entry import Token
 from mountsync.paths import RelPath, from_bytes, join, name_of, parent_of, to_bytes
-from mountsync.storage.api import ABSENT, Expect, Storage, SupportsCopy, SupportsMove
+from mountsync.storage.api import ABSENT, Enforcement, Expect, Storage, SupportsCopy, SupportsMove
+from mountsync.storage.chunker.claims import Claims
 from mountsync.storage.chunker.journal import Journal, MoveRecord, Noted, UploadRecord
 from mountsync.storage.chunker.layout import MOVING_WORD, Layout, Piece
 from mountsync.storage.chunker.objects import is_there, relocate, remove
@@ -95,10 +96,14 @@ def _step(view: View, piece: Piece, target: RelPath, transaction: str) -> Step:
 
 
 def may_go_in_place(view: View, source: Layout, target: Layout) -> bool:
-    """Whether the objects can go straight to their final names: nothing of the target is in the way."""
-    if source.main is None or not source.chunks or not view.settings.metadata or not is_free(target):
+    """Whether the objects can go straight to their final names: nothing of the target is in the way.
+
+    Not where several machines may write the target: one whose commit comes first removes what it finds
+    in the places of its chunks, and that would be all there is of the source's.
+    """
+    if view.base.info.enforcement is Enforcement.ATOMIC:
         return False
-    if any(piece.name.index is not None and not piece.name.transaction for piece in target.left_over):
+    if source.main is None or not source.chunks or not view.settings.metadata or not is_free(target):
         return False
     taken = {piece.path for piece in (*target.left_over, *target.chunks)}
     return not any(step.target in taken for steps in phases_in_place(view, source, target) for step in steps)
@@ -206,13 +211,20 @@ class Mover:
         async def one(step: tuple[bytes, bytes, str]) -> None:
             source, target = (step[1], step[0]) if back else (step[0], step[1])
             replace = Token(record.replaces) if target == record.target and record.replaces else ABSENT
-            await self._once(source, target, Token(step[2]), onward, replace)
+            await self._once(source, target, Token(step[2]), onward, replace, back=back)
 
         for phase in reversed(record.phases) if back else record.phases:
             await run_all(one, phase, limit=self._view.base.info.concurrency)
 
     async def _once(
-        self, start: bytes, end: bytes, token: Token, onward: dict[bytes, bytes], replace: Expect
+        self,
+        start: bytes,
+        end: bytes,
+        token: Token,
+        onward: dict[bytes, bytes],
+        replace: Expect,
+        *,
+        back: bool,
     ) -> None:
         """One step, done or found done, by where the object is now or where later steps took it.
 
@@ -221,6 +233,10 @@ class Mover:
         base, source, target = self._view.base, from_bytes(start), from_bytes(end)
         try:
             await relocate(base, source, target, expect=token or None, replace=replace)
+        except Stale:
+            # Another writer's, under the same transaction: the step was not taken, and need not be undone.
+            if not back or not await is_there(base, target):
+                raise
         except NotFound:
             if not await self._is_further(end, onward):
                 raise Corrupt("a chunk went away while the file was moved", path=source) from None
@@ -307,52 +323,52 @@ async def copy_chunks(view: View, journal: Journal, source: Layout, target: Layo
     replaces = target.metadata.transaction if target.metadata is not None else ""
     record = UploadRecord(to_bytes(target.path), transaction, replaces)
     noted = await trio.to_thread.run_sync(journal.begin, record)
+    claims = Claims(view.base)
     try:
-        pieces = await _copied(view, steps, target.path, transaction)
+        pieces = await _copied(view, steps, target.path, transaction, claims)
     except BaseException:
-        await _drop(view, steps)
+        await claims.remove_all()
         journal.end(noted)
         raise
     with trio.CancelScope(shield=True):
-        made = await _copy_made(view, target, Staged(pieces, metadata), source.first.mtime_ns, steps)
+        made = await _copy_made(view, target, Staged(pieces, metadata), source.first.mtime_ns, claims)
         made = await finish(view, made, replaces=replaces, careful=target.is_file)
         await trio.to_thread.run_sync(journal.end, noted)
     return view.remember(made)
 
 
 async def _copy_made(
-    view: View, target: Layout, staged: Staged, mtime_ns: int | None, steps: list[Step]
+    view: View, target: Layout, staged: Staged, mtime_ns: int | None, claims: Claims
 ) -> Layout:
     """Commits a copy; its objects go when that fails for good."""
     try:
         return await make_valid(view, target, staged, mtime_ns=mtime_ns)
     except PathError:
-        await _drop(view, steps)
+        await claims.remove_all()
         raise
 
 
-async def _copied(view: View, steps: list[Step], target: RelPath, transaction: str) -> tuple[Piece, ...]:
+async def _copied(
+    view: View, steps: list[Step], target: RelPath, transaction: str, claims: Claims
+) -> tuple[Piece, ...]:
     base = view.base
     assert isinstance(base, SupportsCopy)
     made: dict[int, Piece] = {}
 
     async def one(item: tuple[int, Step]) -> None:
         index, step = item
-        entry = await base.copy(step.source, step.target, expect=step.token, replace=ABSENT)
+        copy = partial(base.copy, step.source, step.target, expect=step.token, replace=ABSENT)
+        entry = None if claims.refused else await claims.make(step.target, copy)
+        if entry is None:
+            return
         if entry.size != step.size:
             raise Corrupt(f"the copy of a chunk has {entry.size} bytes, not {step.size}", path=step.source)
         made[index] = Piece(step.target, ChunkName(name_of(target), index, transaction=transaction), entry)
 
     await run_all(one, enumerate(steps), limit=base.info.concurrency)
+    if claims.refused:
+        raise Stale("another writer is at it, under the same transaction", path=target)
     return tuple(made[index] for index in range(len(steps)))
-
-
-async def _drop(view: View, steps: Iterable[Step]) -> None:
-    async def one(step: Step) -> None:
-        await remove(view.base, step.target, None)
-
-    with trio.CancelScope(shield=True):
-        await run_all(one, steps, limit=view.base.info.concurrency)
 
 
 def _pieces_of(layout: Layout, described: ChunkMetadata) -> tuple[Piece, ...]:
