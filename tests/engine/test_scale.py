@@ -60,6 +60,17 @@ def clock() -> int:
     return time.time_ns()
 
 
+def unit() -> float:
+    """Processor seconds of a fixed piece of work, about a tenth of one: what they are worth just now.
+
+    On a machine that is shared a second of the processor does more or less, by several times.
+    """
+    began = time.process_time()
+    table = {number: str(number) for number in range(300_000)}
+    sum(map(len, table.values()))
+    return time.process_time() - began
+
+
 async def test_a_large_remote(home, crowd):
     gc.collect()
     gc.freeze()  # as a mount does: what the tests themselves hold is not the engine's
@@ -71,10 +82,10 @@ async def test_a_large_remote(home, crowd):
         names = await m.names()
         ready = time.process_time() - began
         assert len(names) == FOLDERS
-        assert ready < 1.0
+        assert ready < 25 * unit()
         began = time.process_time()
         assert len(await m.names("folder-0007")) == 100
-        assert time.process_time() - began < 1.0
+        assert time.process_time() - began < 25 * unit()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ticker.run)
             began = time.perf_counter()
@@ -124,5 +135,6 @@ async def test_one_crowded_folder(home):
         began = time.process_time()
         assert len(await m.names("crowded")) == 10_000
         took = time.process_time() - began
-        print(f"\nls of 10,000: {took:.2f} s")
-        assert took < 1.0
+        worth = unit()
+        print(f"\nls of 10,000: {took:.2f} s, {took / worth:.1f} units")
+        assert took < 25 * worth
