@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -270,16 +270,40 @@ class Dispatcher:
 
     def _take(self, rows: Sequence[JournalRow]) -> tuple[Scope, Claim] | None:
         """The scope of these rows, claimed and looked at in one step; None when another is in the way."""
+        nodes = [row.node for row in rows]
+        return self._claim(lambda builder: builder.add_nodes(nodes), rested=frozenset(nodes))
+
+    def _claim(
+        self, gather: Callable[[ScopeBuilder], None], rested: Collection[NodeId] = ()
+    ) -> tuple[Scope, Claim] | None:
         builder = self._make_builder()
-        builder.add_nodes(row.node for row in rows)
+        gather(builder)
+        written = self._save_open(builder, rested)
+        if written:  # they have rows in the journal now, which belong to the scope
+            builder = self._make_builder()
+            gather(builder)
         claim = self._ledger.claim(builder.places, builder.folders, builder.shifted, builder.nodes)
         if claim is None:
             return None
         try:
-            return builder.build(), claim
+            scope = builder.build()
         except BaseException:
             self._ledger.release(claim)
             raise
+        scope.unrested = written
+        return scope, claim
+
+    def _save_open(self, builder: ScopeBuilder, rested: Collection[NodeId]) -> frozenset[NodeId]:
+        """What programs wrote and did not close yet counts as changed, or the remote's change would win.
+
+        Of those in `rested` that is done, and they may travel.
+        """
+        volume = self._volume
+        here = (node for node in builder.nodes_here() if node not in rested)
+        written = frozenset(node for node in here if volume.is_being_written(node))
+        for node in written:
+            volume.quiesce(node)
+        return written
 
     async def _run_claimed(self, scope: Scope, claim: Claim, rows: Sequence[JournalRow], large: bool) -> None:
         try:
@@ -309,30 +333,9 @@ class Dispatcher:
         """A cycle about what was seen on the remote; None when another cycle is, or was, in the way."""
         if self._traces.are_unknown:
             return None
-        builder = self._make_builder()
-        builder.observe(seen, tuple(moves))
-        written = self._save_open(builder)
-        if written:  # they have rows in the journal now, which belong to the scope
-            builder = self._make_builder()
-            builder.observe(seen, tuple(moves))
-        claim = self._ledger.claim(builder.places, builder.folders, builder.shifted, builder.nodes)
-        if claim is None:
-            return None
-        try:
-            scope = builder.build()
-        except BaseException:
-            self._ledger.release(claim)
-            raise
-        scope.unrested = written
-        return await self._run(scope, claim, nodes=())
-
-    def _save_open(self, builder: ScopeBuilder) -> frozenset[NodeId]:
-        """What programs wrote and did not close yet counts as changed, or the remote's change would win."""
-        volume = self._volume
-        written = frozenset(node for node in builder.nodes_here() if volume.is_being_written(node))
-        for node in written:
-            volume.quiesce(node)
-        return written
+        found = tuple(moves)
+        taken = self._claim(lambda builder: builder.observe(seen, found))
+        return None if taken is None else await self._run(*taken, nodes=())
 
     async def _run(self, scope: Scope, claim: Claim, *, nodes: Iterable[NodeId]) -> Outcome:
         restless = frozenset(node for node in nodes if self._moving[node] >= _STALE_LIMIT)
