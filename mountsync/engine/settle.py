@@ -232,10 +232,10 @@ class MountRecorder:
         made anew is another. To the merge, which knows paths, nothing has changed; but what is agreed in it
         has to go to the new id, and a later removal has to be known for one of what was agreed.
         """
-        touched = set(_touched(plan))
+        coming, leaving = set(_coming(plan)), set(_leaving(plan))
         for row, there, here in self._counterparts(plan):
             known, remote, local = self._scope.known[here], self._scope.b[there], self._scope.a[here]
-            if known.node == row.node or not touched.isdisjoint((here, there)):
+            if known.node == row.node or here in coming or there in leaving:
                 continue
             if _look_alike(local, remote, row.remote):
                 mode = known.mode if remote.mode is None else remote.mode
@@ -415,11 +415,14 @@ def _is_folder(agreed: Agreed | None) -> bool:
     return agreed is not None and agreed.entry.kind is Kind.DIRECTORY
 
 
-def _touched(plan: Plan) -> Iterable[RelPath]:
-    """Paths at which something comes or goes, as they are here and as they were agreed."""
+def _coming(plan: Plan) -> Iterable[RelPath]:
+    """Where something else is put or taken away, by paths as they are here."""
+    return (path_of(action) for action in (*plan.to_a, *plan.to_b) if not isinstance(action, SetAttributes))
+
+
+def _leaving(plan: Plan) -> Iterable[RelPath]:
+    """What goes elsewhere or is forgotten, by paths as they were agreed."""
     for action in (*plan.to_a, *plan.to_b):
-        if not isinstance(action, SetAttributes):
-            yield path_of(action)
         if isinstance(action, Move):
             yield action.source if action.base is None else action.base
     yield from (path for path, agreed in plan.to_base.items() if agreed is None)

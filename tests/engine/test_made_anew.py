@@ -58,6 +58,20 @@ async def test_what_is_made_anew_in_a_folder_that_is_renamed_is_another(quick_cl
         await remove_all(m)
 
 
+async def test_a_folder_is_renamed_and_made_anew_with_links_in_both(quick_clock, home):
+    async with mounted(home, MemoryStorage(), tuning=TUNING) as m:
+        await m.mkdir("d")
+        await m.symlink("d/l", "f")
+        await m.settled()
+        await m.rename("d", "e")
+        await make_anew(m, "e/l")
+        await m.mkdir("d")
+        await m.symlink("d/l", "f")
+        await m.settled()
+        assert agreed_otherwise(m) == []
+        await remove_all(m)
+
+
 async def test_what_cannot_be_compared_stays_pending(quick_clock, home, monkeypatch):
     """A file is removed while another one is compared: its turn comes, and there is nothing to compare."""
     real, left = cycle.digest_of, []
