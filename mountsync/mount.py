@@ -300,6 +300,8 @@ class _Mount:
         found = recover(self.database, self.tree, self.journal, self.store, now_ns=self.clock(), boot=boot)
         for path, problem in found.problems.items():
             _log.error("lost", path=path.decode("utf-8", "backslashreplace"), reason=problem.reason)
+        if found.misplaced or found.unnoted:
+            _log.warning("the state was mended", misplaced=found.misplaced, unnoted=found.unnoted)
 
     def _make_volume(self) -> Volume:
         settings = self.settings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,10 +20,10 @@ from mountsync.engine.observe import Seen
 from mountsync.engine.scope import Place, Scope, ScopeBuilder
 from mountsync.engine.settle import Failure, wait_before_retry
 from mountsync.engine.traces import Traces
-from mountsync.errors import MountsyncError
+from mountsync.errors import MountsyncError, PathError
 from mountsync.model.entry import Kind
 from mountsync.model.side import Side
-from mountsync.paths import ROOT, RelPath
+from mountsync.paths import ROOT, RelPath, from_bytes
 from mountsync.state.journal import JournalRow
 from mountsync.state.tree import ROOT_ID, NodeId
 from mountsync.vfs.volume import Volume
@@ -38,6 +38,7 @@ _RESTLESS_NS: Final = 60_000_000_000
 """A file that is written all the time is uploaded this long after its first change."""
 _NEVER_NS: Final = 1 << 62
 _LOOK_AGAIN_NS: Final = 1_000_000_000
+_STUCK: Final = "it was removed here, but something in it is not, and nothing is tried any more"
 _STALE_LIMIT: Final = 3
 """After so many attempts that met a moving file, a copy of it is uploaded."""
 
@@ -67,12 +68,17 @@ class _Free:
         """Whether a cycle could be about this node now, and its turn has come."""
         if self._ledger.is_changing(node):
             return False
-        agreed = self._base.of_node(node)
-        named = self._tree.names(node)
-        if agreed and not named and agreed[0].remote.kind is Kind.DIRECTORY and self._base.has_children(node):
-            return False  # what was in a removed directory goes first
-        places = {(row.parent, row.name) for row in agreed}.union(named)
+        if self.is_to_be_emptied(node):
+            return False
+        places = {(row.parent, row.name) for row in self._base.of_node(node)}.union(self._tree.names(node))
         return not self._ledger.is_shifting(node) and all(map(self._is_place_free, places))
+
+    def is_to_be_emptied(self, node: NodeId) -> bool:
+        """Whether it is a removed directory: what was in it goes first."""
+        agreed = self._base.of_node(node)
+        if not agreed or agreed[0].remote.kind is not Kind.DIRECTORY:
+            return False
+        return not self._tree.names(node) and self._base.has_children(node)
 
     def _is_place_free(self, place: Place) -> bool:
         return not self._ledger.is_claimed(place) and self._is_folder_free(place[0])
@@ -150,6 +156,8 @@ class Dispatcher:
             elif not self._deletes_too_much():
                 at_rest = self.hurried > 0 or await self._courtesy.wait()
                 self._start_due(_CYCLES if at_rest else 1)
+                if self._ledger.is_idle:
+                    self._let_folders_wait()
                 await self._wait()
 
     async def _settle_unknown(self) -> None:
@@ -173,7 +181,7 @@ class Dispatcher:
 
     async def _wait(self) -> None:
         journal, now = self._volume.journal, self._volume.clock()
-        if journal.due(now - self._delay_ns, now - self._delays.restless_ns, now, 1):
+        if self._due(now, 1):
             # It is being worked on by others, or in their way; they ring when they are done. A long
             # journal is not gone through for that.
             self._wakes_ns = now + _LOOK_AGAIN_NS
@@ -184,6 +192,34 @@ class Dispatcher:
             await self._bell.wait()
         else:
             await self._bell.wait_at_most((self._wakes_ns - now) / 1e9)
+
+    def _let_folders_wait(self) -> None:
+        """Nothing runs: a removed directory whose turn has not come waits as long as what is in it.
+
+        When nothing in it is pending, its turn never comes. That should not be, so it is told.
+        """
+        journal, now = self._volume.journal, self._volume.clock()
+        free = _Free(self._volume, self._ledger)
+        for row in self._due(now, _PAGE):
+            until = journal.below_waits_until(row.node) if free.is_to_be_emptied(row.node) else now
+            if until is None:
+                self._tell_stuck(row, now)
+            elif until > now:
+                with self._volume.database.transaction:
+                    journal.rest(row.node, row.version, min(until, now + _RESTLESS_NS))
+
+    def _tell_stuck(self, row: JournalRow, now: int) -> None:
+        agreed = self._volume.base.of_node(row.node)[0]
+        raw = self._volume.base.path(agreed.parent, agreed.name)
+        error = PathError(_STUCK, hint="mount it again: each start looks for such")
+        wait = wait_before_retry(row.attempts, transient=False)
+        with self._volume.database.transaction:
+            self._volume.journal.postpone(row.node, row.version, now + int(wait * 1e9), str(error))
+        self._report(Outcome(failures=[Failure(Side.B, ROOT if raw is None else from_bytes(raw), error)]))
+
+    def _due(self, now: int, limit: int, after: JournalRow | None = None) -> list[JournalRow]:
+        journal, delays = self._volume.journal, self._delays
+        return journal.due(now - self._delay_ns, now - delays.restless_ns, now, limit, after)
 
     @property
     def _delay_ns(self) -> int:
@@ -215,9 +251,7 @@ class Dispatcher:
         examined = 0
         # While cycles run, their end brings us here again: no need to go through a long journal now.
         while len(ready) < wanted and (examined < _PAGE or self._ledger.is_idle):
-            rows = self._volume.journal.due(
-                now - self._delay_ns, now - self._delays.restless_ns, now, _PAGE, last
-            )
+            rows = self._due(now, _PAGE, last)
             ready += [row for row in rows if free.is_node_free(row.node) and self._is_ready(row, now)]
             examined += len(rows)
             if len(rows) < _PAGE:
@@ -270,16 +304,40 @@ class Dispatcher:
 
     def _take(self, rows: Sequence[JournalRow]) -> tuple[Scope, Claim] | None:
         """The scope of these rows, claimed and looked at in one step; None when another is in the way."""
+        nodes = [row.node for row in rows]
+        return self._claim(lambda builder: builder.add_nodes(nodes), rested=frozenset(nodes))
+
+    def _claim(
+        self, gather: Callable[[ScopeBuilder], None], rested: Collection[NodeId] = ()
+    ) -> tuple[Scope, Claim] | None:
         builder = self._make_builder()
-        builder.add_nodes(row.node for row in rows)
+        gather(builder)
+        written = self._save_open(builder, rested)
+        if written:  # they have rows in the journal now, which belong to the scope
+            builder = self._make_builder()
+            gather(builder)
         claim = self._ledger.claim(builder.places, builder.folders, builder.shifted, builder.nodes)
         if claim is None:
             return None
         try:
-            return builder.build(), claim
+            scope = builder.build()
         except BaseException:
             self._ledger.release(claim)
             raise
+        scope.unrested = written
+        return scope, claim
+
+    def _save_open(self, builder: ScopeBuilder, rested: Collection[NodeId]) -> frozenset[NodeId]:
+        """What programs wrote and did not close yet counts as changed, or the remote's change would win.
+
+        Of those in `rested` that is done, and they may travel.
+        """
+        volume = self._volume
+        here = (node for node in builder.nodes_here() if node not in rested)
+        written = frozenset(node for node in here if volume.is_being_written(node))
+        for node in written:
+            volume.quiesce(node)
+        return written
 
     async def _run_claimed(self, scope: Scope, claim: Claim, rows: Sequence[JournalRow], large: bool) -> None:
         try:
@@ -309,30 +367,9 @@ class Dispatcher:
         """A cycle about what was seen on the remote; None when another cycle is, or was, in the way."""
         if self._traces.are_unknown:
             return None
-        builder = self._make_builder()
-        builder.observe(seen, tuple(moves))
-        written = self._save_open(builder)
-        if written:  # they have rows in the journal now, which belong to the scope
-            builder = self._make_builder()
-            builder.observe(seen, tuple(moves))
-        claim = self._ledger.claim(builder.places, builder.folders, builder.shifted, builder.nodes)
-        if claim is None:
-            return None
-        try:
-            scope = builder.build()
-        except BaseException:
-            self._ledger.release(claim)
-            raise
-        scope.unrested = written
-        return await self._run(scope, claim, nodes=())
-
-    def _save_open(self, builder: ScopeBuilder) -> frozenset[NodeId]:
-        """What programs wrote and did not close yet counts as changed, or the remote's change would win."""
-        volume = self._volume
-        written = frozenset(node for node in builder.nodes_here() if volume.is_being_written(node))
-        for node in written:
-            volume.quiesce(node)
-        return written
+        found = tuple(moves)
+        taken = self._claim(lambda builder: builder.observe(seen, found))
+        return None if taken is None else await self._run(*taken, nodes=())
 
     async def _run(self, scope: Scope, claim: Claim, *, nodes: Iterable[NodeId]) -> Outcome:
         restless = frozenset(node for node in nodes if self._moving[node] >= _STALE_LIMIT)

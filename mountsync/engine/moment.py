@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mountsync.model.entry import Kind
 from mountsync.paths import RelPath, from_bytes
 from mountsync.state.base import Base, BaseRow
 from mountsync.state.tree import ROOT_ID, NodeId, Tree
@@ -21,6 +22,7 @@ class Moment:
         self._here: dict[_Place, NodeId | None] = {}
         self._local: dict[NodeId, RelPath | None] = {ROOT_ID: RelPath("")}
         self._remote: dict[NodeId, RelPath | None] = {ROOT_ID: RelPath("")}
+        self._namesakes: dict[NodeId, NodeId | None] = {ROOT_ID: ROOT_ID}
 
     def agreed(self, node: NodeId) -> list[BaseRow]:
         """The rows of the base that are about a node."""
@@ -70,3 +72,17 @@ class Moment:
             raw = self._base.path(rows[0].parent, rows[0].name) if rows else None
             self._remote[folder] = None if raw is None else from_bytes(raw)
         return self._remote[folder]
+
+    def namesake(self, folder: NodeId) -> NodeId | None:
+        """The directory that the remote has at the path of this one; None when there is none.
+
+        It is another one where this one took the name of a directory that is still there.
+        """
+        if folder not in self._namesakes:
+            found = None
+            for above, name in self.named(folder)[:1]:
+                there = self.namesake(above)
+                row = None if there is None else self.row((there, name))
+                found = None if row is None or row.remote.kind is not Kind.DIRECTORY else row.node
+            self._namesakes[folder] = found
+        return self._namesakes[folder]

@@ -17,7 +17,7 @@ from mountsync.engine.moment import Moment
 from mountsync.engine.storage_replica import Excluded
 from mountsync.model.base import Agreed
 from mountsync.model.entry import Entry, Kind, Token
-from mountsync.paths import RelPath, ancestors, from_bytes, join
+from mountsync.paths import RelPath, ancestors, from_bytes, join, to_bytes
 from mountsync.state.base import Base, BaseRow
 from mountsync.state.journal import Journal
 from mountsync.state.tree import ROOT_ID, Node, NodeId, Tree
@@ -209,12 +209,20 @@ class ScopeBuilder:
             self._add_place(place)
         if agreed and not named:
             self._shifted.add(node)
-            if self._whole:
+            if self._whole or any(map(self._has_other_kind, agreed)):
                 self.add_below(node)
         elif set(agreed) != set(named):
             self._shifted.add(node)
             if all(self._is_hidden(place) for place in named):
                 self.add_below(node)  # a directory in the trash: nothing below it has changed by itself
+
+    def _has_other_kind(self, place: Place) -> bool:
+        """Whether the mount has something where no directory of the remote can be, not even for a while."""
+        folder = self._now.remote_folder(place[0])
+        path = None if folder is None else to_bytes(join(folder, from_bytes(place[1])))
+        found = (self._now.here(place), None if path is None else self._tree.resolve(path))
+        nodes = (self._tree.find(node) for node in found if node is not None)
+        return any(node is not None and not node.is_directory for node in nodes)
 
     def _is_hidden(self, place: Place) -> bool:
         folder = self._now.local_folder(place[0])
@@ -246,6 +254,13 @@ class ScopeBuilder:
         for node in {row.node if row else None, here}:
             if node is not None and (self._journal.has(node) or (row is not None and row.node != here)):
                 self._add_node(node)
+        self._add_namesake(place)
+
+    def _add_namesake(self, place: Place) -> None:
+        """What the remote has at the path of a place in a directory that took the name of another one."""
+        folder = self._now.namesake(place[0])
+        if folder is not None and folder != place[0] and self._now.row((folder, place[1])) is not None:
+            self._add_place((folder, place[1]))
 
     def _add_folder(self, folder: NodeId) -> None:
         while folder != ROOT_ID and folder not in self._folders:

@@ -226,33 +226,36 @@ class MountRecorder:
             self.failures.append(Failure(Side.B, path, _as_error(path, problem)))
 
     def _take_over(self, plan: Plan) -> None:
-        """Both sides have a directory or the same link at a path, but not the one that was agreed: it is now.
+        """Both sides have a directory or the same link, but not the one that was agreed there: it is now.
 
         A directory that was renamed entry by entry leaves another one behind, and one that is removed and
         made anew is another. To the merge, which knows paths, nothing has changed; but what is agreed in it
         has to go to the new id, and a later removal has to be known for one of what was agreed.
         """
-        moving = {
-            p
-            for move in (*plan.to_a, *plan.to_b)
-            if isinstance(move, Move)
-            for p in (move.source, move.target)
-        }
-        for path in sorted(self._scope.b.keys() & self._scope.a.keys() & self._scope.known.keys()):
-            row = self._scope.rows.get(self._row_places.get(path, _NO_PLACE))
-            known, remote = self._scope.known[path], self._scope.b[path]
-            if (
-                row is None
-                or row.node == known.node
-                or not _look_alike(self._scope.a[path], remote, row.remote)
-            ):
+        coming, leaving = set(_coming(plan)), set(_leaving(plan))
+        for row, there, here in self._counterparts(plan):
+            known, remote, local = self._scope.known[here], self._scope.b[there], self._scope.a[here]
+            if known.node == row.node or here in coming or there in leaving:
                 continue
-            if not any(is_within(path, bad) for bad in moving):
+            if _look_alike(local, remote, row.remote):
                 mode = known.mode if remote.mode is None else remote.mode
-                place = self._scope.places[path]
-                self._writes.append(
-                    partial(self._put_row, _base_row(place, replace(known, mode=mode), remote))
-                )
+                agreed = _base_row(self._scope.places[here], replace(known, mode=mode), remote)
+                self._writes.append(partial(self._put_row, agreed))
+
+    def _counterparts(self, plan: Plan) -> Iterable[tuple[BaseRow, RelPath, RelPath]]:
+        """What is agreed and on both sides: the row, its path there, and the path here; directories first.
+
+        It is here in the same directory, whatever path that has, or else at the same path, unless something
+        is renamed there.
+        """
+        moves = [move for move in (*plan.to_a, *plan.to_b) if isinstance(move, Move)]
+        moving = {path for move in moves for path in (move.source, move.target)}
+        for there, place in sorted(self._row_places.items()):
+            row, here = self._scope.rows.get(place), self._scope.local_paths.get(place)
+            if here is None and not any(is_within(there, path) for path in moving):
+                here = there
+            if row is not None and here is not None and here in self._scope.known and there in self._scope.b:
+                yield row, there, here
 
     def _already_equal(self, path: RelPath, agreed: Agreed) -> None:
         remote = self._scope.b.get(path)
@@ -410,6 +413,19 @@ class MountRecorder:
 
 def _is_folder(agreed: Agreed | None) -> bool:
     return agreed is not None and agreed.entry.kind is Kind.DIRECTORY
+
+
+def _coming(plan: Plan) -> Iterable[RelPath]:
+    """Where something else is put or taken away, by paths as they are here."""
+    return (path_of(action) for action in (*plan.to_a, *plan.to_b) if not isinstance(action, SetAttributes))
+
+
+def _leaving(plan: Plan) -> Iterable[RelPath]:
+    """What goes elsewhere or is forgotten, by paths as they were agreed."""
+    for action in (*plan.to_a, *plan.to_b):
+        if isinstance(action, Move):
+            yield action.source if action.base is None else action.base
+    yield from (path for path, agreed in plan.to_base.items() if agreed is None)
 
 
 def _look_alike(here: Entry, there: Entry, agreed: Entry) -> bool:

@@ -24,9 +24,10 @@ from mountsync.model.status import (
     ProblemStatus,
     Status,
 )
-from mountsync.paths import ROOT, RelPath, rel_path, to_bytes
+from mountsync.paths import ROOT, RelPath, from_bytes, rel_path, to_bytes
 from mountsync.state.base import Base
 from mountsync.state.journal import Journal
+from mountsync.state.tree import NodeId
 from mountsync.telemetry import utc
 from mountsync.vfs.volume import Volume
 
@@ -175,14 +176,20 @@ class Steering:
     def _problems(self) -> list[ProblemStatus]:
         found = {path: _problem_status(path, error, None) for path, error in self.session.problems.items()}
         for row in self._journal.rows_with_problems():
-            raw = self._volume.tree.path(row.node)
-            path = RelPath("") if raw is None else RelPath(raw.decode("utf-8", "surrogateescape"))
+            path = self._path(row.node)
             error = self.session.problems.get(path)
             kind = type(error).__name__ if error is not None else "PathError"
             found[path] = ProblemStatus(
                 path=path, reason=row.problem or "", error=kind, retry_at=row.not_before_ns / 1e9
             )
         return [found[path] for path in sorted(found)][:_LISTED]
+
+    def _path(self, node: NodeId) -> RelPath:
+        """Where it is here, or where the remote has it still, or nothing."""
+        raw, agreed = self._volume.tree.path(node), self._base.of_node(node)
+        if raw is None and agreed:
+            raw = self._base.path(agreed[0].parent, agreed[0].name)
+        return ROOT if raw is None else from_bytes(raw)
 
     async def conflicts(self) -> list[ConflictStatus]:
         """What waits for a hand."""

@@ -179,6 +179,14 @@ class Journal:
         with self._db.transaction:
             self._db.execute("UPDATE journal SET not_before_ns = 0 WHERE not_before_ns > 0")
 
+    def below_waits_until(self, parent: int) -> int | None:
+        """Until when all that is pending of what was agreed in a directory waits; None when nothing is."""
+        found = self._db.value(
+            "SELECT min(j.not_before_ns) FROM base b JOIN journal j ON j.node = b.node WHERE b.parent = ?",
+            (parent,),
+        )
+        return None if found is None else int(found)
+
     def is_waiting(self, now_ns: int) -> bool:
         """Whether any row waits for another attempt."""
         return self._db.row("SELECT 1 FROM journal WHERE not_before_ns > ? LIMIT 1", (now_ns,)) is not None

@@ -1,10 +1,11 @@
-"""The invariants of the tree, checked against the rows and the content files. Changes nothing."""
+"""The invariants of the state, checked against the rows and the content files. Changes nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from mountsync.content.store import Store
+from mountsync.state.base import Base
 from mountsync.state.database import Database
 from mountsync.state.tree import Place
 
@@ -14,7 +15,13 @@ _FILE = 0o100000
 
 def check(database: Database, store: Store) -> list[str]:
     """One sentence per broken invariant; empty when all is well. For a volume without open handles."""
-    return [*_names(database), *_links(database), *_reachable(database), *_contents(database, store)]
+    return [
+        *_names(database),
+        *_links(database),
+        *_reachable(database),
+        *_contents(database, store),
+        *_agreed(database),
+    ]
 
 
 def _names(database: Database) -> Iterator[str]:
@@ -61,6 +68,14 @@ def _reachable(database: Database) -> Iterator[str]:
         (_DIRECTORY,),
     ):
         yield f"directory {node} has {names} names"
+
+
+def _agreed(database: Database) -> Iterator[str]:
+    base = Base(database)
+    for parent, name, _ in base.misplaced():
+        yield f"name {name!r} is agreed in {parent}, which is no agreed directory"
+    for parent, name, node in base.unnoted():
+        yield f"name {name!r} in {parent} is agreed as inode {node}, which has left it unnoticed"
 
 
 def _contents(database: Database, store: Store) -> Iterator[str]:

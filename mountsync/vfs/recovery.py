@@ -8,6 +8,7 @@ from typing import Final
 
 from mountsync.content.store import Store
 from mountsync.model.entry import Problem
+from mountsync.state.base import Base
 from mountsync.state.database import Database
 from mountsync.state.journal import Journal
 from mountsync.state.tree import ROOT_ID, Node, NodeId, Place, Tree
@@ -25,6 +26,10 @@ class Recovered:
     """Files without a name that were open when the process died."""
     strays: int = 0
     """Content files that nothing names."""
+    misplaced: int = 0
+    """Agreements in directories that have no place any more: what an earlier version left."""
+    unnoted: int = 0
+    """Removals and replacements that an earlier version lost sight of: they are pending again."""
     suspects: list[bytes] = field(default_factory=list)
     """Files whose last bytes may be missing because the power failed before they were safe."""
     problems: dict[bytes, Problem] = field(default_factory=dict)
@@ -46,6 +51,7 @@ def recover(
         _settle_touched(database, tree, journal, store, found, now_ns)
         _bury_orphans(database, tree, found)
         _missing_contents(database, tree, journal, store, found, now_ns)
+        _mend_agreed(Base(database), tree, journal, found, now_ns)
         database.set_setting("boot", boot)
         database.set_setting("clean", 0)
     _remove_strays(database, store, found)
@@ -130,6 +136,19 @@ def _missing_contents(
             database.execute("DELETE FROM present WHERE node = ?", (node_id,))
             node.place = Place.NOWHERE
             tree.save(node)
+
+
+def _mend_agreed(base: Base, tree: Tree, journal: Journal, found: Recovered, now_ns: int) -> None:
+    """What no cycle would ever come upon; a removed directory would wait for it for ever."""
+    while misplaced := base.misplaced():  # what is agreed in them has no place then either
+        for parent, name, node in misplaced:
+            base.remove(parent, name)
+            if tree.names(node) and not journal.has(node):
+                journal.note(node, now_ns)
+        found.misplaced += len(misplaced)
+    for _, _, node in base.unnoted():
+        journal.note(node, now_ns)
+        found.unnoted += 1
 
 
 def _lose(database: Database, tree: Tree, found: Recovered, node: Node, now_ns: int) -> None:
