@@ -34,12 +34,14 @@ class Patience:
     clock: Callable[[], float]
     chance: Callable[[], float]
     """A number in [0, 1), to spread retries."""
+    within: float | None = None
+    """Seconds for all attempts; by default those of any call."""
     doubtful: bool = False
     _failures: int = 0
     _end: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self._end = self.clock() + self.limits.call
+        self._end = self.clock() + (self.limits.call if self.within is None else self.within)
 
     def left(self) -> float:
         """Seconds until the deadline, never negative."""
@@ -48,8 +50,13 @@ class Patience:
     def after_refusal(self, status: str, retry_after: float | None) -> float | None:
         """Seconds to wait before the next attempt; None when there is to be none."""
         if retry_after is not None:
-            return self._within(max(retry_after, 0.1))
+            self.doubtful = self.doubtful or status in RETRIED
+            return self.after_request(retry_after)
         return self.after_loss() if status in RETRIED else None
+
+    def after_request(self, retry_after: float) -> float | None:
+        """The same, when the server asked for so many seconds: such attempts are not counted."""
+        return self._before_end(max(retry_after, 0.1))
 
     def after_loss(self) -> float | None:
         """The same, when no answer came."""
@@ -58,7 +65,7 @@ class Patience:
         if self._failures >= self.limits.attempts:
             return None
         delay: float = min(self.limits.first_delay * 2 ** (self._failures - 1), 1.0)
-        return self._within(delay * (0.75 + 0.5 * self.chance()))
+        return self._before_end(delay * (0.75 + 0.5 * self.chance()))
 
-    def _within(self, delay: float) -> float | None:
+    def _before_end(self, delay: float) -> float | None:
         return delay if delay < self.left() else None

@@ -28,7 +28,7 @@ from mountsync.storage.modal.blocks import BlockCourier
 from mountsync.storage.modal.bridge import AsyncioThread, Flowing
 from mountsync.storage.modal.channels import Channels
 from mountsync.storage.modal.patience import Limits, Patience
-from mountsync.storage.modal.refusals import MaybeOurs, UnclearAbsence, UrlRefused, refusal
+from mountsync.storage.modal.refusals import RETRIED, MaybeOurs, TryAgain, UrlRefused, refusal
 from mountsync.storage.modal.settings import Settings
 from mountsync.storage.modal.transport import (
     FilePut,
@@ -116,17 +116,29 @@ class ModalRpc:
     async def begin(self, volume: str, path: str, start: int, length: int) -> tuple[Located, Small | None]:
         return await self._thread.run(lambda: self._begin(volume, path, start, length))
 
-    async def put_small(self, volume: str, file: FilePut, block: bytes, *, create_only: bool) -> SmallPut:
-        return await self._thread.run(lambda: self._put_small(volume, file, block, create_only=create_only))
+    @property
+    def limits(self) -> Limits:
+        return self._limits
 
-    async def put_file(self, volume: str, file: FilePut, *, create_only: bool) -> Mapping[bytes, str]:
-        return await self._thread.run(lambda: self._puts.put(volume, file, create_only=create_only))
+    async def put_small(
+        self, volume: str, file: FilePut, block: bytes, *, create_only: bool, within: float
+    ) -> SmallPut:
+        return await self._thread.run(
+            lambda: self._put_small(volume, file, block, create_only=create_only, within=within)
+        )
 
-    async def remove(self, volume: str, path: str) -> None:
-        await self._thread.run(lambda: self._remove(volume, path))
+    async def put_file(
+        self, volume: str, file: FilePut, *, create_only: bool, within: float
+    ) -> Mapping[bytes, str]:
+        return await self._thread.run(
+            lambda: self._puts.put(volume, file, create_only=create_only, within=within)
+        )
 
-    async def copy(self, volume: str, source: str, target: str) -> None:
-        await self._thread.run(lambda: self._copy(volume, source, target))
+    async def remove(self, volume: str, path: str, *, within: float) -> None:
+        await self._thread.run(lambda: self._remove(volume, path, within))
+
+    async def copy(self, volume: str, source: str, target: str, *, within: float) -> None:
+        await self._thread.run(lambda: self._copy(volume, source, target, within))
 
     async def send_block(self, url: str, data: bytes | memoryview) -> bytes:
         return await self._thread.run(lambda: self._blocks.send(url, data))
@@ -235,8 +247,10 @@ class ModalRpc:
         finally:
             look.cancel()
 
-    async def _put_small(self, volume: str, file: FilePut, block: bytes, *, create_only: bool) -> SmallPut:
-        missing = await self._puts.put(volume, file, create_only=create_only)
+    async def _put_small(
+        self, volume: str, file: FilePut, block: bytes, *, create_only: bool, within: float
+    ) -> SmallPut:
+        missing = await self._puts.put(volume, file, create_only=create_only, within=within)
         if not missing:
             return SmallPut(done=True, entry=await self._looks.ask(volume, file.path))
         receipts = {}
@@ -246,55 +260,69 @@ class ModalRpc:
         return SmallPut(done=False, receipts=receipts)
 
     async def _put_files(
-        self, volume: str, files: Sequence[FilePut], *, create_only: bool
+        self, volume: str, files: Sequence[FilePut], *, create_only: bool, within: float
     ) -> list[dict[bytes, str]]:
-        """Missing blocks of each file. MaybeOurs when a retry was refused by what is there."""
+        """Missing blocks of each file. MaybeOurs when a retry was refused by what is there.
+
+        Only Modal's own refusal of what is there already makes it safe to try again unseen.
+        """
         request = api_pb2.VolumePutFiles2Request(
             volume_id=volume,
             files=map(_file, files),
             disallow_overwrite_existing_files=create_only,
         )
-        answer = await self._unary("VolumePutFiles2", request, files[0].path)
+        path = files[0].path if len(files) == 1 else None
+        if create_only:
+            answer = await self._unary("VolumePutFiles2", request, path, within)
+        else:
+            answer = await self._once("VolumePutFiles2", request, path, within)
         missing: list[dict[bytes, str]] = [{} for _ in files]
         for block in answer.missing_blocks:
             file = files[block.file_index]
             missing[block.file_index].setdefault(file.blocks[block.block_index], block.put_url)
         return missing
 
-    async def _remove(self, volume: str, path: str) -> None:
+    async def _remove(self, volume: str, path: str, within: float) -> None:
         request = api_pb2.VolumeRemoveFile2Request(volume_id=volume, path=_wire(path))
-        await self._unary("VolumeRemoveFile2", request, path, gone_is_done=True)
+        await self._once("VolumeRemoveFile2", request, path, within)
 
-    async def _copy(self, volume: str, source: str, target: str) -> None:
+    async def _copy(self, volume: str, source: str, target: str, within: float) -> None:
         request = api_pb2.VolumeCopyFiles2Request(
             volume_id=volume, src_paths=[_wire(source)], dst_path=_wire(target)
         )
-        await self._unary("VolumeCopyFiles2", request, source)
+        await self._once("VolumeCopyFiles2", request, source, within)
 
     # the frame around a call
 
-    async def _unary(self, method: str, request: Any, path: str | None, *, gone_is_done: bool = False) -> Any:
+    async def _unary(self, method: str, request: Any, path: str | None, within: float | None = None) -> Any:
+        """A call that may be tried again as it is: it changes nothing, or is safe at any time."""
         key = _new_key()
-        doubts: list[Patience] = []
 
         async def attempt(patience: Patience) -> Any:
-            doubts[:] = [patience]
             stub = await self._stub()
             async with asyncio.timeout(patience.left()):
                 return await getattr(stub, method)(request, metadata=self._headers(key))
 
-        try:
-            return await self._persist(attempt, path)
-        except UnclearAbsence:
-            raise
-        except NotFound:
-            if gone_is_done and doubts and doubts[0].doubtful:
-                return None
-            raise
+        return await self._persist(attempt, path, within)
 
-    async def _persist(self, attempt: Callable[[Patience], Awaitable[T]], path: str | None) -> T:
+    async def _once(self, method: str, request: Any, path: str | None, within: float) -> Any:
+        """One attempt at a call that changes something. Raises TryAgain where another may succeed."""
+        async with self._calls:
+            try:
+                stub = await self._stub()
+                async with asyncio.timeout(within):
+                    return await getattr(stub, method)(request, metadata=self._headers())
+            except GRPCError as refused:
+                raise _again(refused, path) from refused
+            except _LOST as lost:
+                self._channels.drop()
+                raise TryAgain(_lost(lost), doubtful=True) from lost
+
+    async def _persist(
+        self, attempt: Callable[[Patience], Awaitable[T]], path: str | None, within: float | None = None
+    ) -> T:
         """Runs `attempt` until it succeeds, is refused, or patience ends."""
-        patience = Patience(self._limits, time.monotonic, random.random)
+        patience = Patience(self._limits, time.monotonic, random.random, within)
         while True:
             delay, error = None, None
             async with self._calls:
@@ -326,13 +354,28 @@ def _judge(refused: GRPCError, patience: Patience, path: str | None) -> tuple[fl
     retry_after = _retry_after(refused.details)
     was_doubtful = patience.doubtful
     delay = patience.after_refusal(refused.status.name, retry_after)
-    message = refused.message or ""
     if retry_after is not None:
-        return delay, Throttled(f"Modal asks to slow down: {message}", retry_after=retry_after, path=path)
-    error = refusal(refused.status.name, message, path)
+        return delay, _asked_to_wait(refused, retry_after, path)
+    error = refusal(refused.status.name, refused.message or "", path)
     if was_doubtful and type(error) is AlreadyExists:
         return None, MaybeOurs(error.reason, path=path)
     return delay, error
+
+
+def _again(refused: GRPCError, path: str | None) -> MountsyncError:
+    """What a refused attempt is to its caller: TryAgain where another one may succeed."""
+    retry_after, status = _retry_after(refused.details), refused.status.name
+    error = refusal(status, refused.message or "", path)
+    if retry_after is not None:
+        error = _asked_to_wait(refused, retry_after, path)
+    elif status not in RETRIED:
+        return error
+    return TryAgain(error, doubtful=status in RETRIED, retry_after=retry_after)
+
+
+def _asked_to_wait(refused: GRPCError, retry_after: float, path: str | None) -> Throttled:
+    reason = f"Modal asks to slow down: {refused.message or ''}"
+    return Throttled(reason, retry_after=retry_after, path=path)
 
 
 def _lost(lost: BaseException) -> Unreachable:
