@@ -7,9 +7,9 @@ longer than for the calls that were there before.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from mountsync.errors import AlreadyExists, MountsyncError, NotADirectory, NotFound, Unreachable
 from mountsync.storage.modal.refusals import MaybeOurs, TooManyFiles, TryAgain, UnclearAbsence
@@ -39,6 +39,18 @@ _LINGER_MOST: Final = 0.06
 _LINGER_PER_ENTRY: Final = 0.00003
 _LINGER_FOR_LISTING: Final = 0.2
 """... or longer where a listing answers, for each entry that it brings; so long at most."""
+
+
+def _pass_on(task: asyncio.Task[None], waiting: Iterable[asyncio.Future[Any]]) -> None:
+    """Whatever ended a call, cancellation and defects too, reaches all who wait for it."""
+    error = None if task.cancelled() else task.exception()
+    for future in waiting:
+        if future.done():
+            continue
+        if error is None:
+            future.cancel()
+        else:
+            future.set_exception(error)
 
 
 class Gathering:
@@ -159,6 +171,7 @@ class Looks:
 
         def ended(task: asyncio.Task[None]) -> None:
             directory.running.discard(task)
+            _pass_on(task, [future for _, future in taken])
             directory.gathering.look()
             self._forget_some(key, directory)
 
@@ -275,8 +288,9 @@ class Puts:
             task = asyncio.ensure_future(self._together(key, taken))
             line.running.add(task)
 
-            def ended(task: asyncio.Task[None]) -> None:
+            def ended(task: asyncio.Task[None], taken: list[_Put] = taken) -> None:
                 line.running.discard(task)
+                _pass_on(task, [put.answer for put in taken])
                 line.gathering.look()
 
             task.add_done_callback(ended)

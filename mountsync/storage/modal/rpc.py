@@ -22,7 +22,15 @@ from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
 from h2.exceptions import ProtocolError as H2ProtocolError
 from modal_proto import api_grpc, api_pb2
 
-from mountsync.errors import AlreadyExists, ConfigError, MountsyncError, NotFound, Throttled, Unreachable
+from mountsync.errors import (
+    AlreadyExists,
+    ConfigError,
+    MountsyncError,
+    NameRefused,
+    NotFound,
+    Throttled,
+    Unreachable,
+)
 from mountsync.storage.modal.batches import Looks, Puts
 from mountsync.storage.modal.blocks import BlockCourier
 from mountsync.storage.modal.bridge import AsyncioThread, Flowing
@@ -417,6 +425,11 @@ def _new_key() -> str:
 
 
 def _wire(path: str) -> str:
+    """The path as messages have it. Raises NameRefused for one that no message can hold."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise NameRefused("Modal has only names in UTF-8", path=path) from None
     return f"/{path}"
 
 
