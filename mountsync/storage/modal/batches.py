@@ -182,8 +182,7 @@ class Looks:
             wanted = {path for path, _ in looks}
             entries, size = await self._look_in(*key, wanted)
         except MountsyncError:
-            for look in looks:
-                await self._by_look(key[0], *look)
+            await asyncio.gather(*(self._by_look(key[0], *look) for look in looks))
             return
         directory.size = size
         directory.gathering.most = _LINGER_MOST + min(size * _LINGER_PER_ENTRY, _LINGER_FOR_LISTING)

@@ -18,6 +18,17 @@ class Limits:
     """For one call with all its attempts, waits that the server asked for included."""
     idle: float = 20.0
     """Between two pieces of a stream or a body."""
+    stream: float = 1800.0
+    """For one stream or body as a whole, however steadily it comes.
+
+    On a line that carries 40 kB in a second this is enough for the eight large blocks that travel at once,
+    and for a listing of 700,000 names.
+    """
+    per_block: float = 0.004
+    """More for a call that names the blocks of a file, for each: it is asked about by its digest of 32
+    bytes and answered with a URL of some hundreds. A line on which this is too little would need two months
+    for the blocks of the largest file.
+    """
     attempts: int = 4
     first_delay: float = 0.1
     block_attempts: int = 5

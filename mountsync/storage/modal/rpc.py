@@ -17,9 +17,9 @@ from functools import cache, partial
 from importlib.metadata import version
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
+from urllib.request import getproxies
 
-from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
-from h2.exceptions import ProtocolError as H2ProtocolError
+from grpclib.exceptions import GRPCError
 from modal_proto import api_grpc, api_pb2
 
 from mountsync.errors import (
@@ -34,9 +34,10 @@ from mountsync.errors import (
 from mountsync.storage.modal.batches import Looks, Puts
 from mountsync.storage.modal.blocks import BlockCourier
 from mountsync.storage.modal.bridge import AsyncioThread, Flowing
-from mountsync.storage.modal.channels import Channels
+from mountsync.storage.modal.channels import LOST, Channels, Link
 from mountsync.storage.modal.patience import Limits, Patience
 from mountsync.storage.modal.refusals import RETRIED, MaybeOurs, TryAgain, UrlRefused, refusal
+from mountsync.storage.modal.road import Road
 from mountsync.storage.modal.settings import Settings
 from mountsync.storage.modal.transport import (
     FilePut,
@@ -50,7 +51,6 @@ from mountsync.storage.modal.transport import (
 
 T = TypeVar("T")
 
-_LOST: Final = (OSError, StreamTerminatedError, ProtocolError, H2ProtocolError, TimeoutError)
 _PAGE: Final = 100
 _SMALL_RANGE: Final = 1 << 20
 """Ranges up to this size in bytes are read in one go."""
@@ -89,7 +89,8 @@ class ModalRpc:
         self._settings = settings
         self._limits = limits or Limits()
         self._thread = AsyncioThread("mountsync-modal")
-        self._channels = Channels(settings.servers, self._limits.connect)
+        road = Road(getproxies() if settings.proxies else {})
+        self._channels = Channels(settings.servers, self._limits.connect, road)
         self._blocks = BlockCourier(self._limits, proxies=settings.proxies)
         self._calls = asyncio.Semaphore(self._limits.calls_at_once)
         self._looks = Looks(self._look_once, self._look_in, self._busy)
@@ -200,40 +201,56 @@ class ModalRpc:
 
     async def _list_files(self, volume: str, path: str, *, recursive: bool) -> Sequence[NativeEntry]:
         request = api_pb2.VolumeListFiles2Request(volume_id=volume, path=_wire(path), recursive=recursive)
-        return (await self._listing(request, path))[0]
+        return (await self._listing(request, path, self._limits.stream))[0]
 
     async def _look_in(
         self, volume: str, folder: str, wanted: Collection[str]
     ) -> tuple[Sequence[NativeEntry], int]:
         """Those of the wanted paths that are in the folder, and how many entries it has."""
         request = api_pb2.VolumeListFiles2Request(volume_id=volume, path=_wire(folder))
-        return await self._listing(request, folder, wanted)
+        return await self._listing(request, folder, self._limits.call, wanted)
 
     async def _look_once(self, volume: str, path: str) -> Sequence[NativeEntry]:
         """At most one entry: the file's own, or one of those in the directory."""
         request = api_pb2.VolumeListFiles2Request(volume_id=volume, path=_wire(path), max_entries=1)
-        return (await self._listing(request, path))[0]
+        return (await self._listing(request, path, self._limits.call))[0]
 
     async def _listing(
-        self, request: Any, path: str, wanted: Collection[str] | None = None
+        self, request: Any, path: str, within: float, wanted: Collection[str] | None = None
     ) -> tuple[Sequence[NativeEntry], int]:
-        """The whole stream, or the wanted paths of it; one that dies is begun again from its start."""
+        """The whole stream, or the wanted paths of it; one that dies is begun again from its start.
+
+        All ends `within` seconds, however steadily a little comes.
+        """
+        end = time.monotonic() + within
 
         async def attempt(_: Patience) -> tuple[Sequence[NativeEntry], int]:
             found: list[NativeEntry] = []
             count = 0
-            stub = await self._stub()
-            async with stub.VolumeListFiles2.open(metadata=self._headers()) as stream:
-                await stream.send_message(request, end=True)
+
+            def take(entries: Sequence[Any]) -> None:
+                nonlocal count
+                count += len(entries)
+                found.extend(_entry(each) for each in entries if _is_wanted(each.path, wanted))
+
+            await self._stream(request, end - time.monotonic(), take)
+            return found, count
+
+        return await self._persist(attempt, path)
+
+    async def _stream(self, request: Any, seconds: float, take: Callable[[Sequence[Any]], None]) -> None:
+        """Takes what one stream brings; it has so many seconds, and a moment from one batch to the next."""
+        async with self._channels.use(seconds) as link:
+            call = self._stub(link).VolumeListFiles2.open(metadata=self._headers())
+            async with call as stream:
+                async with asyncio.timeout(self._limits.idle):
+                    await stream.send_message(request, end=True)
                 while True:
                     async with asyncio.timeout(self._limits.idle):
                         batch = await stream.recv_message()
                     if batch is None:
-                        return found, count
-                    count += len(batch.entries)
-                    found.extend(_entry(each) for each in batch.entries if _is_wanted(each.path, wanted))
-
-        return await self._persist(attempt, path)
+                        return
+                    take(batch.entries)
 
     async def _locate(self, volume: str, path: str, start: int, length: int) -> Located:
         request = api_pb2.VolumeGetFile2Request(volume_id=volume, path=_wire(path), start=start, len=length)
@@ -307,9 +324,8 @@ class ModalRpc:
         key = _new_key()
 
         async def attempt(patience: Patience) -> Any:
-            stub = await self._stub()
-            async with asyncio.timeout(patience.left()):
-                return await getattr(stub, method)(request, metadata=self._headers(key))
+            async with self._channels.use(patience.left()) as link:
+                return await getattr(self._stub(link), method)(request, metadata=self._headers(key))
 
         return await self._persist(attempt, path, within)
 
@@ -317,13 +333,11 @@ class ModalRpc:
         """One attempt at a call that changes something. Raises TryAgain where another may succeed."""
         async with self._calls:
             try:
-                stub = await self._stub()
-                async with asyncio.timeout(within):
-                    return await getattr(stub, method)(request, metadata=self._headers())
+                async with self._channels.use(within) as link:
+                    return await getattr(self._stub(link), method)(request, metadata=self._headers())
             except GRPCError as refused:
                 raise _again(refused, path) from refused
-            except _LOST as lost:
-                self._channels.drop()
+            except LOST as lost:
                 raise TryAgain(_lost(lost), doubtful=True) from lost
 
     async def _persist(
@@ -338,18 +352,16 @@ class ModalRpc:
                     return await attempt(patience)
                 except GRPCError as refused:
                     delay, error = _judge(refused, patience, path)
-                except _LOST as lost:
-                    self._channels.drop()
+                except LOST as lost:
                     delay, error = patience.after_loss(), _lost(lost)
             if delay is None:
                 raise error
             await asyncio.sleep(delay)
 
-    async def _stub(self) -> Any:
-        """The calls of the present connection. Made once for each: it has some hundred methods."""
-        channel = await self._channels.get()
-        if channel is not self._stub_of:
-            self._stub_of, self._stub_made = channel, api_grpc.ModalClientStub(channel)
+    def _stub(self, link: Link) -> Any:
+        """The calls of a connection. Made once for the present one: it has some hundred methods."""
+        if link is not self._stub_of:
+            self._stub_of, self._stub_made = link, api_grpc.ModalClientStub(link)
         return self._stub_made
 
     def _headers(self, key: str | None = None) -> dict[str, str]:

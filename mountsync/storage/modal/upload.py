@@ -224,7 +224,8 @@ class Uploader:
 
         None: the file is put, by an attempt whose answer was lost.
         """
-        attempts = Attempts(self._transport.limits)
+        limits = self._transport.limits
+        attempts = Attempts(limits, limits.call + len(job.hashed.blocks) * limits.per_block)
         while True:
             try:
                 insist(job.source, job.path)
