@@ -20,7 +20,7 @@ from mountsync.storage.modal.patience import Limits
 from mountsync.storage.sources import BytesSource, FileSource
 from tests.modal_server import ModalServer, RpcFault
 from tests.parts.bodies import body, get, items, put
-from tests.parts.modal import modal_storage
+from tests.parts.modal import modal_storage, plant, plant_now, stored
 
 BLOCK = 8 << 20
 F = RelPath("f")
@@ -32,21 +32,9 @@ async def storage(server, tmp_path):
         yield storage
 
 
-def stored(server, path="f"):
-    """What the server holds at the path of the volume `data`; None when nothing."""
-    volume = server.volume("data")
-    return server.do(lambda: server.store.content(volume, path) if path in volume.nodes else None)
-
-
 def blocks(count, tail=b"", seed=0):
     """A body of so many different blocks, cheap to make."""
     return b"".join(bytes([1 + seed + n]) * BLOCK for n in range(count)) + tail
-
-
-def plant(server, path, data, **more):
-    """A file as somebody else writes it."""
-    volume = server.volume("data")
-    return server.do(lambda: server.store.plant(volume, path, data, **more))
 
 
 # ---- downloads --------------------------------------------------------------------------------------
@@ -291,12 +279,6 @@ async def test_somebody_elses_new_file_is_never_overwritten(server, storage, sta
     assert stored(server) == b"theirs"
     with pytest.raises(Stale):
         await put(storage, "f", b"ours", expect=ABSENT)
-
-
-def plant_now(server, path, data):
-    """As `plant`, on the server's own loop."""
-    volume = server.store.named("main", "data")
-    server.store.plant(volume, path, data)
 
 
 async def test_somebody_elses_edit_is_never_overwritten(server, storage):

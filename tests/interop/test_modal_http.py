@@ -3,15 +3,14 @@
 import asyncio
 import gc
 import os
-import shutil
 import ssl
-import subprocess
 from contextlib import asynccontextmanager
 from urllib.request import getproxies
 
 import pytest
 
 from mountsync.storage.modal.http import BadAnswer, EndedEarly, Http, Origin, _Incoming, proxy_to
+from tests.parts.tls import certificate, server_context
 
 PATIENCE = 30.0
 
@@ -481,19 +480,9 @@ async def tunnel(server, head, reader, writer, length):
 @pytest.fixture
 def tls(tmp_path, monkeypatch):
     """A context of a server whose certificate is trusted."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not there")
-    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
-    words = (
-        "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
-    )
-    subprocess.run(
-        ["openssl", *words.split(), "-keyout", key, "-out", cert], check=True, capture_output=True, timeout=60
-    )
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(cert, key)
-    monkeypatch.setenv("SSL_CERT_FILE", str(cert))
-    return context
+    both = certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(both))
+    return server_context(both, "http/1.1")
 
 
 def test_tls_by_itself_and_through_a_proxy(tls):

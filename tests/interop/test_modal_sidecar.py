@@ -390,7 +390,6 @@ async def test_a_source_that_changes_during_its_rename_stays(server, opened):
         def change():
             server.store.plant(server.store.named("main", "data"), "a", b"foreign")
 
-        server.faults.rpc.append(RpcFault("VolumeCopyFiles2", "UNAVAILABLE", after=True))
         server.faults.rpc.append(RpcFault("VolumeListFiles2", "UNAVAILABLE", skip=5, action=change))
         with pytest.raises(Exception, match="changed while it was renamed"):
             await storage.move(RelPath("a"), RelPath("b"))

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import os
+import time
 
 from aiohttp import web
 
@@ -31,10 +32,11 @@ class BlockServer:
         return app
 
     def put_url(self, digest: bytes) -> str:
-        return f"{self.base}/block/{digest.hex()}"
+        return f"{self.base}/block/{digest.hex()}?at={time.monotonic()}"
 
     def get_url(self, digest: bytes, start: int, length: int, *, pad: bool) -> str:
-        return f"{self.base}/block/{digest.hex()}?start={start}&len={length}&pad={int(pad)}"
+        slice_ = f"start={start}&len={length}&pad={int(pad)}"
+        return f"{self.base}/block/{digest.hex()}?{slice_}&at={time.monotonic()}"
 
     def redeem(self, digest: bytes, token: bytes) -> bool:
         """Whether `token` is what the upload of this very block was answered with."""
@@ -66,8 +68,10 @@ class BlockServer:
         self.counts.puts += 1
         self.counts.put_bytes += len(data)
         refused = _next(self.faults.put_status)
+        if refused is None:
+            refused = self._stale(request, self.faults.put_url_life)
         if refused is not None:
-            return _refusal(request, refused)
+            return self._refusal(request, refused)
         if len(data) > BLOCK:
             return web.Response(status=413)
         digest = await asyncio.to_thread(self.store.add_block, data)
@@ -78,8 +82,10 @@ class BlockServer:
     async def _get(self, request: web.Request, _: bytes) -> web.StreamResponse:
         self.counts.gets += 1
         refused = _next(self.faults.get_status)
+        if refused is None:
+            refused = self._stale(request, self.faults.get_url_life)
         if refused is not None:
-            return _refusal(request, refused)
+            return self._refusal(request, refused)
         length = int(request.query["len"])
         digest = bytes.fromhex(request.match_info["digest"])
         data = await asyncio.to_thread(self.store.block, digest, int(request.query["start"]), length)
@@ -89,6 +95,11 @@ class BlockServer:
 
     async def _send(self, request: web.Request, data: bytes) -> web.StreamResponse:
         headers = {"Repr-Digest": _repr_digest(data)} if self.faults.send_digest else {}
+        if self.faults.repr_digests:
+            self.faults.repr_digests -= 1
+            headers = {"Repr-Digest": self.faults.repr_digest or ""}
+        if self.faults.get_drip:
+            return await self._drip(request, data, headers)
         if self.faults.get_dies_after:
             return await self._die(request, data[: self.faults.get_dies_after.pop(0)], len(data), headers)
         body = self._spoil(data)
@@ -102,6 +113,15 @@ class BlockServer:
         await response.write_eof()
         return response
 
+    async def _drip(self, request: web.Request, data: bytes, headers: dict[str, str]) -> web.StreamResponse:
+        response = web.StreamResponse(headers=headers | {"Content-Length": str(len(data))})
+        await response.prepare(request)
+        step = -(-len(data) // 100)
+        for start in range(0, len(data), step):
+            await response.write(data[start : start + step])
+            await asyncio.sleep(self.faults.get_drip)
+        return response
+
     async def _die(
         self, request: web.Request, body: bytes, length: int, headers: dict[str, str]
     ) -> web.StreamResponse:
@@ -113,6 +133,20 @@ class BlockServer:
         assert request.transport is not None
         request.transport.close()
         return response
+
+    def _stale(self, request: web.Request, life: float | None) -> int | None:
+        if life is None or time.monotonic() - float(request.query["at"]) <= life:
+            return None
+        self.counts.stale_urls += 1
+        return 403
+
+    def _refusal(self, request: web.Request, status: int) -> web.StreamResponse:
+        if status == 0:
+            assert request.transport is not None
+            request.transport.abort()
+        after = self.faults.block_retry_after
+        headers = {} if after is None else {"Retry-After": after}
+        return web.Response(status=status or 500, text="injected", headers=headers)
 
     def _spoil(self, data: bytes) -> bytes:
         if self.faults.get_truncate:
@@ -129,13 +163,6 @@ class BlockServer:
 
 def _next(statuses: list[int]) -> int | None:
     return statuses.pop(0) if statuses else None
-
-
-def _refusal(request: web.Request, status: int) -> web.StreamResponse:
-    if status == 0:
-        assert request.transport is not None
-        request.transport.abort()
-    return web.Response(status=status or 500, text="injected")
 
 
 def _repr_digest(data: bytes) -> str:

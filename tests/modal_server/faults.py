@@ -50,6 +50,16 @@ class Faults:
     put_status: list[int] = field(default_factory=list)
     """HTTP statuses of the next block uploads; 0 drops the connection."""
     get_status: list[int] = field(default_factory=list)
+    block_retry_after: str | None = None
+    """Sent as Retry-After along with those."""
+    put_url_life: float | None = None
+    """Seconds after which the URL for an upload is refused; a test may change it at any time."""
+    get_url_life: float | None = None
+    repr_digest: str | None = None
+    """Sent as Repr-Digest whatever the body is; for the next so many downloads:"""
+    repr_digests: int = 0
+    get_drip: float = 0.0
+    """Seconds between any two of a hundred pieces of a download."""
     get_truncate: int = 0
     """The next so many block downloads end early, chunked, with status 200."""
     get_dies_after: list[int] = field(default_factory=list)
@@ -61,6 +71,10 @@ class Faults:
     """After a put the old state is seen by so many more lookups."""
     delay: float = 0.0
     """Seconds before each RPC is answered."""
+    delay_of: dict[str, float] = field(default_factory=dict)
+    """The same, by method."""
+    list_pause: float = 0.0
+    """Seconds after each batch of a listing."""
     block_delay: float = 0.0
     omit_zeros: bool = True
     """Leave trailing zeros off a body when the client said that it pads."""
@@ -82,6 +96,8 @@ class Counts:
     """The most block transfers that were under way at once."""
     rpc_now: int = 0
     rpc_most: int = 0
+    stale_urls: int = 0
+    """Block URLs that were used when their time was over."""
     disconnects: int = 0
     """Block transfers that the client broke off."""
     connections: set[object] = field(default_factory=set)

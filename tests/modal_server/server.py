@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -26,12 +27,21 @@ _WINDOW = 64 << 20
 class ModalServer:
     """A server over the store in `root`. Use it as a context manager; `url` is known inside."""
 
-    def __init__(self, root: Path, *, clock: Callable[[], float] = time.time, port: int = 0) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        port: int = 0,
+        tls: Callable[[str], ssl.SSLContext] | None = None,
+    ) -> None:
+        """`tls`: makes the context for a protocol of ALPN; without it all is in the clear."""
         self.faults = Faults()
         self.counts = Counts()
         self.store = Store(root, self._now)
         self.clock = clock
         self.port = port
+        self._tls = tls
         self._blocks = BlockServer(self.store, self.faults, self.counts)
         self.service = VolumeService(self.store, self._blocks, self.faults, self.counts)
         self._loop = asyncio.new_event_loop()
@@ -43,7 +53,11 @@ class ModalServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self._scheme}://127.0.0.1:{self.port}"
+
+    @property
+    def _scheme(self) -> str:
+        return "https" if self._tls else "http"
 
     def environment(self, config: str = "/nonexistent/modal.toml") -> dict[str, str]:
         """The variables that make any client of Modal talk to this server."""
@@ -95,10 +109,10 @@ class ModalServer:
             self._blocks.application(), access_log=None, shutdown_timeout=0.1, handler_cancellation=True
         )
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._tls("http/1.1") if self._tls else None)
         await site.start()
-        self._blocks.base = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        await grpc.start("127.0.0.1", self.port)
+        self._blocks.base = f"{self._scheme}://127.0.0.1:{runner.addresses[0][1]}"
+        await grpc.start("127.0.0.1", self.port, ssl=self._tls("h2") if self._tls else None)
         self.port = grpc._server.sockets[0].getsockname()[1]
         self._ready.set_result(None)
         await self._stop.wait()

@@ -77,8 +77,9 @@ class VolumeService(_Base):
         try:
             self._authorize(stream)
             request = await stream.recv_message()
-            if self.faults.delay:
-                await asyncio.sleep(self.faults.delay)
+            delay = self.faults.delay_of.get(name, self.faults.delay)
+            if delay:
+                await asyncio.sleep(delay)
             fault = self._fault(name)
             if fault is not None and not fault.after:
                 raise _injected(fault)
@@ -224,6 +225,8 @@ class VolumeService(_Base):
                     self.faults.list_dies_after = None
                 raise GRPCError(Status.UNAVAILABLE, "the stream died")
             await stream.send_message(api_pb2.VolumeListFiles2Response(entries=entries[start : start + size]))
+            if self.faults.list_pause:
+                await asyncio.sleep(self.faults.list_pause)
 
     async def VolumeGetFile2(self, stream: Any) -> None:
         async def handle(request: Any) -> Any:

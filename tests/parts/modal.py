@@ -24,3 +24,21 @@ async def modal_storage(server: ModalServer, state: Path, path: str = "data", **
         yield storage
     finally:
         await storage.aclose()
+
+
+def stored(server: ModalServer, path: str = "f") -> bytes | None:
+    """What the server holds at the path of the volume `data`; None when nothing."""
+    volume = server.volume("data")
+    return server.do(lambda: server.store.content(volume, path) if path in volume.nodes else None)
+
+
+def plant_now(server: ModalServer, path: str, data: bytes, **more):
+    """A file as somebody else writes it; called on the server's own loop, as by a fault's action."""
+    volume = server.store.named("main", "data")
+    assert volume is not None
+    return server.store.plant(volume, path, data, **more)
+
+
+def plant(server: ModalServer, path: str, data: bytes, **more):
+    """As `plant_now`, from elsewhere."""
+    return server.do(lambda: plant_now(server, path, data, **more))

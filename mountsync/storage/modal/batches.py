@@ -7,12 +7,12 @@ longer than for the calls that were there before.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from mountsync.errors import AlreadyExists, MountsyncError, NotADirectory, NotFound, Unreachable
-from mountsync.storage.modal.refusals import MaybeOurs, TooManyFiles, UnclearAbsence
+from mountsync.storage.modal.refusals import MaybeOurs, TooManyFiles, TryAgain, UnclearAbsence
 from mountsync.storage.modal.transport import FilePut, NativeEntry, NativeKind
 
 _LOOKS_PER_DIRECTORY: Final = 2
@@ -39,6 +39,18 @@ _LINGER_MOST: Final = 0.06
 _LINGER_PER_ENTRY: Final = 0.00003
 _LINGER_FOR_LISTING: Final = 0.2
 """... or longer where a listing answers, for each entry that it brings; so long at most."""
+
+
+def _pass_on(task: asyncio.Task[None], waiting: Iterable[asyncio.Future[Any]]) -> None:
+    """Whatever ended a call, cancellation and defects too, reaches all who wait for it."""
+    error = None if task.cancelled() else task.exception()
+    for future in waiting:
+        if future.done():
+            continue
+        if error is None:
+            future.cancel()
+        else:
+            future.set_exception(error)
 
 
 class Gathering:
@@ -92,7 +104,7 @@ LookIn: TypeAlias = Callable[[str, str, Collection[str]], Awaitable[tuple[Sequen
 
 class PutFiles(Protocol):
     async def __call__(
-        self, volume: str, files: Sequence[FilePut], *, create_only: bool
+        self, volume: str, files: Sequence[FilePut], *, create_only: bool, within: float
     ) -> list[dict[bytes, str]]: ...
 
 
@@ -159,6 +171,7 @@ class Looks:
 
         def ended(task: asyncio.Task[None]) -> None:
             directory.running.discard(task)
+            _pass_on(task, [future for _, future in taken])
             directory.gathering.look()
             self._forget_some(key, directory)
 
@@ -169,8 +182,7 @@ class Looks:
             wanted = {path for path, _ in looks}
             entries, size = await self._look_in(*key, wanted)
         except MountsyncError:
-            for look in looks:
-                await self._by_look(key[0], *look)
+            await asyncio.gather(*(self._by_look(key[0], *look) for look in looks))
             return
         directory.size = size
         directory.gathering.most = _LINGER_MOST + min(size * _LINGER_PER_ENTRY, _LINGER_FOR_LISTING)
@@ -208,6 +220,8 @@ class Looks:
 class _Put:
     file: FilePut
     answer: asyncio.Future[dict[bytes, str]]
+    end: float
+    """When its caller gives up, on the loop's clock."""
     doubtful: bool = False
     """An earlier call may have put it already."""
 
@@ -230,18 +244,29 @@ class _Line:
 
 
 class Puts:
-    """Puts of small files, several in one call. Whatever goes wrong for several is done one by one."""
+    """Puts of small files, several in one call. Whatever goes wrong for several is done one by one.
+
+    What may overwrite is not done again from here: its caller looks first. See `TryAgain`.
+    """
 
     def __init__(self, put_files: PutFiles, busy: Callable[[], int]) -> None:
         self._put_files = put_files
         self._busy = busy
         self._lines: dict[_Kind, _Line] = {}
+        self._apart: set[tuple[str, str]] = set()
+        """Volumes and paths of files whose next call is theirs alone."""
 
-    async def put(self, volume: str, file: FilePut, *, create_only: bool) -> dict[bytes, str]:
-        """The file's missing blocks; none when it is put."""
-        put = _Put(file, asyncio.get_running_loop().create_future())
+    async def put(self, volume: str, file: FilePut, *, create_only: bool, within: float) -> dict[bytes, str]:
+        """The file's missing blocks; none when it is put.
+
+        Without `create_only` it raises TryAgain when another attempt may succeed, or `within` seconds are
+        over.
+        """
+        loop = asyncio.get_running_loop()
+        put = _Put(file, loop.create_future(), loop.time() + within)
         key = _Kind(volume, create_only, complete=bool(file.receipts))
-        if len(file.blocks) != 1:
+        if len(file.blocks) != 1 or (volume, file.path) in self._apart:
+            self._apart.discard((volume, file.path))
             await self._alone(key, put)
         else:
             line = self._lines.get(key) or self._new(key)
@@ -262,8 +287,9 @@ class Puts:
             task = asyncio.ensure_future(self._together(key, taken))
             line.running.add(task)
 
-            def ended(task: asyncio.Task[None]) -> None:
+            def ended(task: asyncio.Task[None], taken: list[_Put] = taken) -> None:
                 line.running.discard(task)
+                _pass_on(task, [put.answer for put in taken])
                 line.gathering.look()
 
             task.add_done_callback(ended)
@@ -275,8 +301,7 @@ class Puts:
                 await self._alone(key, put)
             return
         try:
-            files = [put.file for put in puts]
-            missing = await self._put_files(key.volume, files, create_only=key.create_only)
+            missing = await self._call(key, puts)
         except Unreachable as error:
             for put in puts:
                 _fail(put, error)
@@ -284,6 +309,12 @@ class Puts:
             await self._one_by_one(key, puts, doubtful=isinstance(error, MaybeOurs))
         else:
             await self._share(key, puts, missing)
+
+    async def _call(self, key: _Kind, puts: list[_Put]) -> list[dict[bytes, str]]:
+        """One call for all; it may take as long as the most patient of them waits."""
+        within = max(put.end for put in puts) - asyncio.get_running_loop().time()
+        files = [put.file for put in puts]
+        return await self._put_files(key.volume, files, create_only=key.create_only, within=max(within, 0.1))
 
     async def _share(self, key: _Kind, puts: list[_Put], missing: list[dict[bytes, str]]) -> None:
         """A file without missing blocks is put for certain only when no file of the call had any."""
@@ -296,13 +327,23 @@ class Puts:
         await self._one_by_one(key, uncertain, doubtful=True)
 
     async def _one_by_one(self, key: _Kind, puts: list[_Put], *, doubtful: bool) -> None:
+        if not key.create_only:
+            self._send_back(key, puts)
+            return
         for put in puts:
             put.doubtful = put.doubtful or doubtful
             await self._alone(key, put)
 
+    def _send_back(self, key: _Kind, puts: list[_Put]) -> None:
+        """Has each come again, after another look of its caller."""
+        for put in puts:
+            self._apart.add((key.volume, put.file.path))
+            reason = Unreachable("Modal did not put all files of a call", path=put.file.path)
+            _fail(put, TryAgain(reason, doubtful=True, retry_after=0.0))
+
     async def _alone(self, key: _Kind, put: _Put) -> None:
         try:
-            missing = await self._put_files(key.volume, [put.file], create_only=key.create_only)
+            missing = await self._call(key, [put])
         except AlreadyExists as error:
             _fail(put, MaybeOurs(error.reason, path=put.file.path) if put.doubtful else error)
         except MountsyncError as error:

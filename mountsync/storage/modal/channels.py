@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -12,9 +13,14 @@ from grpclib.client import Channel
 from grpclib.config import Configuration
 from grpclib.const import Status
 from grpclib.encoding.base import StatusDetailsCodecBase
+from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
+from grpclib.protocol import H2Protocol
+from h2.exceptions import ProtocolError as H2ProtocolError
 from modal_proto import api_pb2
 
 from mountsync.errors import Unreachable
+from mountsync.storage.modal.http import Origin
+from mountsync.storage.modal.road import Road
 
 logging.getLogger("hpack").setLevel(logging.INFO)  # at DEBUG it writes every header, also the secret ones
 
@@ -44,53 +50,138 @@ class Details(StatusDetailsCodecBase):
         return found
 
 
-class Channels:
-    """One connection, to whichever of `servers` answered; made anew when it is lost."""
+LOST: Final = (OSError, StreamTerminatedError, ProtocolError, H2ProtocolError, TimeoutError)
+"""What a call ends with that was not answered."""
+_PATIENCE: Final = 2
+"""So many calls in a row that an open connection leaves without an answer are the end of it."""
 
-    def __init__(self, servers: Sequence[str], patience: float) -> None:
+
+class Link(Channel):
+    """One connection, made once: when it is lost there may be another server, which `Channels` knows."""
+
+    def __init__(self, url: str, road: Road) -> None:
+        split = urlsplit(url)
+        self._road = road
+        self._is_secure = split.scheme == "https"
+        place: dict[str, Any] = {"path": split.path}
+        if split.scheme != "unix":
+            place = {"host": split.hostname, "port": split.port or (443 if self._is_secure else 80)}
+        tls = road.tls if self._is_secure else None
+        super().__init__(**place, ssl=tls, config=_CONFIGURATION, status_details_codec=Details())
+        self.users = 0
+        """Calls that are under way."""
+        self.unanswered = 0
+        """Calls in a row that were not answered."""
+
+    @property
+    def is_open(self) -> bool:
+        return self._protocol is not None and self._connected and not self._protocol.connection.is_closing()
+
+    async def open(self) -> None:
+        """Connects. Raises OSError."""
+        self._protocol = await self._create_connection()
+
+    async def __connect__(self) -> H2Protocol:
+        if self._protocol is None or not self.is_open:
+            raise ConnectionResetError("the connection was lost")
+        return self._protocol
+
+    def close(self) -> None:
+        """Closes it at once: what a dead line does not take would keep it open."""
+        transport = getattr(self._protocol.connection, "_transport", None) if self._protocol else None
+        if transport is not None:
+            transport.abort()
+        super().close()
+
+    async def _create_connection(self) -> H2Protocol:
+        if self._path is not None:
+            return await self._road.local(self._protocol_factory, self._path)
+        origin = Origin("https" if self._is_secure else "http", self._host, self._port)
+        return await self._road.to(self._protocol_factory, origin)
+
+
+class Channels:
+    """One connection, to whichever of `servers` answers; another one is made when it is lost."""
+
+    def __init__(self, servers: Sequence[str], patience: float, road: Road) -> None:
         """`patience`: seconds for connecting to one server."""
         self._servers = list(servers)
         self._patience = patience
-        self._channel: Channel | None = None
-        self._lock = asyncio.Lock()
+        self._road = road
+        self._link: Link | None = None
+        self._links: set[Link] = set()
+        """The present one, and those that only wait for the end of their calls."""
+        self._opening: asyncio.Task[Link] | None = None
 
-    async def get(self) -> Channel:
-        """A connected channel. Raises OSError or TimeoutError of the last server when none answers."""
-        if self._channel is not None:
-            return self._channel
-        async with self._lock:
-            if self._channel is None:
-                self._channel = await self._connect()
-            return self._channel
+    @asynccontextmanager
+    async def use(self, seconds: float) -> AsyncIterator[Link]:
+        """A connection for one call, which has so many seconds; connecting is a part of them.
 
-    def drop(self) -> None:
-        """Forgets the connection: the next call makes another one, perhaps to another server."""
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
+        Raises OSError or TimeoutError of the last server when none answers, and TimeoutError when time is
+        over. A connection that is lost is not used again. One that merely leaves calls without an answer
+        stays with those that it has, and others get a new one when that happens twice in a row: one slow
+        call says nothing about the rest.
+        """
+        end = asyncio.get_running_loop().time() + seconds
+        async with asyncio.timeout_at(end):
+            link = await self._get()
+        link.users += 1
+        try:
+            async with asyncio.timeout_at(end):
+                yield link
+            link.unanswered = 0
+        except GRPCError:
+            link.unanswered = 0
+            raise
+        except LOST:
+            link.unanswered += 1
+            raise
+        finally:
+            link.users -= 1
+            self._tidy(link)
 
-    close = drop
+    def _tidy(self, link: Link) -> None:
+        if link is self._link and not (link.is_open and link.unanswered < _PATIENCE):
+            self._link = None
+        if link is not self._link and not (link.users and link.is_open):
+            self._links.discard(link)
+            link.close()
 
-    async def _connect(self) -> Channel:
+    async def _get(self) -> Link:
+        if self._link is not None:
+            if self._link.is_open:
+                return self._link
+            self._tidy(self._link)
+        if self._opening is None:
+            self._opening = asyncio.ensure_future(self._connect())
+            self._opening.add_done_callback(self._opened)
+        return await asyncio.shield(self._opening)  # others may wait for it too
+
+    def _opened(self, opening: asyncio.Task[Link]) -> None:
+        self._opening = None
+        if not opening.cancelled() and opening.exception() is None:
+            self._link = opening.result()
+            self._links.add(self._link)
+
+    def close(self) -> None:
+        """Closes all connections."""
+        if self._opening is not None:
+            self._opening.cancel()
+        for link in self._links:
+            link.close()
+        self._links.clear()
+        self._link = None
+
+    async def _connect(self) -> Link:
         last: Exception = Unreachable("there is no server")
         for url in list(self._servers):
-            channel = _channel(url)
+            link = Link(url, self._road)
             try:
                 async with asyncio.timeout(self._patience):
-                    await channel.__connect__()
-            except (OSError, TimeoutError) as error:
-                channel.close()
+                    await link.open()
+            except OSError as error:  # TimeoutError is one
                 last = error
                 continue
             self._servers.sort(key=lambda server: server != url)
-            return channel
+            return link
         raise last
-
-
-def _channel(url: str) -> Channel:
-    split = urlsplit(url)
-    common: dict[str, Any] = {"config": _CONFIGURATION, "status_details_codec": Details()}
-    if split.scheme == "unix":
-        return Channel(path=split.path, **common)
-    secure = split.scheme == "https"
-    return Channel(split.hostname, split.port or (443 if secure else 80), ssl=secure or None, **common)

@@ -6,13 +6,14 @@ Where a directory stays when its last file goes, that is all. Where it goes too,
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 import trio
 
 from mountsync.errors import AlreadyExists, DirectoryNotEmpty, NotADirectory, NotFound
 from mountsync.storage.modal.book import KEEPER, Book
-from mountsync.storage.modal.transport import NativeKind
+from mountsync.storage.modal.transport import NativeEntry, NativeKind
 from mountsync.storage.modal.upload import Plainly, Uploader
 from mountsync.storage.sources import BytesSource
 
@@ -29,7 +30,9 @@ async def make_directory(book: Book, uploader: Uploader, path: str) -> None:
     await _hold(book, uploader, path)
     if book.keeps_directories is False:
         return
-    await book.volume.remove(f"{path}/{KEEPER}")
+    with suppress(NotFound):  # somebody else who makes it too was quicker
+        keeper = NativeEntry(f"{path}/{KEEPER}", NativeKind.FILE, 0, 0)
+        await book.volume.remove(keeper.path, _require_keeper, seen=keeper)
     if book.keeps_directories is None:
         book.keeps_directories = await book.volume.look(path) is not None
         if not book.keeps_directories:
@@ -49,20 +52,30 @@ async def remove_directory(book: Book, uploader: Uploader, path: str) -> None:
     native = await book.volume.look(path)
     if native is None:
         raise NotFound("nothing is there", path=path)
-    if native.kind is not NativeKind.DIRECTORY:
-        raise NotADirectory("is not a directory", path=path)
-    children = [entry.path for entry in await book.volume.list(path, recursive=False)]
-    if any(child != f"{path}/{KEEPER}" for child in children):
+    _require_directory(native)
+    children = await book.volume.list(path, recursive=False)
+    if any(child.path != f"{path}/{KEEPER}" for child in children):
         raise DirectoryNotEmpty("the directory is not empty", path=path)
     with trio.CancelScope(shield=True):
         for keeper in children:
-            await book.volume.remove(keeper)
+            with suppress(NotFound):
+                await book.volume.remove(keeper.path, _require_keeper, seen=keeper)
         try:
-            await book.volume.remove(path)
+            await book.volume.remove(path, _require_directory, seen=native)
         except NotFound:
             book.keeps_directories = False
         book.forget(path)
         await keep_parent(book, uploader, path)
+
+
+def _require_keeper(native: NativeEntry) -> None:
+    if native.kind is not NativeKind.FILE:
+        raise DirectoryNotEmpty("the directory is not empty", path=native.path)
+
+
+def _require_directory(native: NativeEntry) -> None:
+    if native.kind is not NativeKind.DIRECTORY:
+        raise NotADirectory("is not a directory", path=native.path)
 
 
 async def keep_parent(book: Book, uploader: Uploader, path: str) -> None:

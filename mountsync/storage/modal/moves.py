@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -17,7 +19,9 @@ import trio
 from mountsync.errors import AlreadyExists, Corrupt, NotFound, PathError, Stale
 from mountsync.model.entry import Entry
 from mountsync.storage.api import ABSENT, Expect
+from mountsync.storage.modal.attempts import Attempts
 from mountsync.storage.modal.book import Book
+from mountsync.storage.modal.refusals import TryAgain
 from mountsync.storage.modal.tokens import fingerprint
 from mountsync.storage.modal.transport import NativeEntry, NativeKind
 from mountsync.storage.modal.volume import require_file
@@ -99,7 +103,7 @@ async def copy(book: Book, source: str, target: str, expect: Expect, replace: Ex
     async with book.alone_with(target):
         native, before = await _both(book, source, target, expect, replace)
         with trio.CancelScope(shield=True):
-            await _send_copy(book, source, target)
+            await _send_copy(book, native, target, before, replace)
             entry = await _copied(book, native, target, before)
     return entry
 
@@ -113,11 +117,16 @@ async def move(
             await book.open(target)
             return book.entry(await book.volume.file(target))
         native, before = await _both(book, source, target, expect, replace)
-        return await _move(book, journal, native, target, before)
+        return await _move(book, journal, native, target, before, replace)
 
 
 async def _move(
-    book: Book, journal: Journal, native: NativeEntry, target: str, before: NativeEntry | None
+    book: Book,
+    journal: Journal,
+    native: NativeEntry,
+    target: str,
+    before: NativeEntry | None,
+    replace: Expect,
 ) -> Entry:
     if native.path == target:
         return book.entry(native)
@@ -125,7 +134,7 @@ async def _move(
     with trio.CancelScope(shield=True):
         path = await journal.write(note)
         try:
-            await _send_copy(book, native.path, target)
+            await _send_copy(book, native, target, before, replace)
         except PathError:
             await journal.drop(path)  # refused: nothing was copied
             raise
@@ -155,18 +164,54 @@ async def _both(
     await book.open(target)
     native = await book.volume.file(source)
     book.insist(expect, native, source)
+    return native, await _replaceable(book, target, replace)
+
+
+async def _replaceable(book: Book, target: str, replace: Expect) -> NativeEntry | None:
+    """What is at the target, as it was expected."""
     before = await book.volume.look(target)
     if before is not None and replace is ABSENT:
         raise AlreadyExists("something is there already", path=target)
     if before is not None:
         require_file(before, target)
     book.insist(replace, before, target)
-    return native, before
+    return before
 
 
-async def _send_copy(book: Book, source: str, target: str) -> None:
-    async with book.volume.speaking_of(source):
-        await book.volume.transport.copy(book.volume.id, source, target)
+async def _send_copy(
+    book: Book, native: NativeEntry, target: str, before: NativeEntry | None, replace: Expect
+) -> None:
+    """Copies `native` over `before`, both of which were just seen and are looked at before a further attempt.
+
+    Raises AlreadyExists or Stale when something else is there by then.
+    """
+    attempts = Attempts(book.volume.transport.limits)
+    while True:
+        try:
+            async with book.volume.speaking_of(native.path):
+                await book.volume.transport.copy(book.volume.id, native.path, target, within=attempts.left)
+        except TryAgain as failed:
+            await attempts.pause(failed)
+        else:
+            return
+        _insist_same(native, await book.volume.file(native.path))
+        if attempts.doubtful and await _is_copied(book, native, target, before):
+            return
+        if await _replaceable(book, target, replace) != before:
+            raise Stale("it changed while another was to take its place", path=target)
+
+
+async def _is_copied(book: Book, native: NativeEntry, target: str, before: NativeEntry | None) -> bool:
+    """Whether a copy whose answer was lost took effect."""
+    found = await book.volume.look(target)
+    if found is None or found == before or (found.kind, found.size) != (NativeKind.FILE, native.size):
+        return False
+    return await _equal(book, native.path, target)
+
+
+def _insist_same(native: NativeEntry, now: NativeEntry) -> None:
+    if (now.size, now.mtime) != (native.size, native.mtime):
+        raise Stale("the file changed while it was renamed or copied", path=native.path)
 
 
 async def _copied(book: Book, native: NativeEntry, target: str, before: NativeEntry | None) -> Entry:
@@ -190,17 +235,22 @@ async def _appeared(book: Book, target: str, size: int) -> NativeEntry:
 
 async def _remove_source(book: Book, native: NativeEntry, target: str, entry: Entry, *, fresh: bool) -> None:
     """Removes the source when it is still what was copied; else the copy goes, where nothing was before."""
-    now = await book.volume.look(native.path)
-    if now is None:
+    try:
+        await book.volume.remove(native.path, partial(_insist_same, native))
+    except NotFound:
         return
-    if (now.size, now.mtime) != (native.size, native.mtime):
+    except Stale:
         if fresh:
-            book.insist(entry.token, await book.volume.look(target), target)
-            await book.volume.remove(target)
-            book.forget(target)
-        raise Stale("the file changed while it was renamed", path=native.path)
-    await book.volume.remove(native.path)
+            await _take_back(book, target, entry)
+        raise
     book.forget(native.path)
+
+
+async def _take_back(book: Book, target: str, entry: Entry) -> None:
+    """Removes a copy that is not wanted any more. Raises Stale when something else is there."""
+    with suppress(NotFound):
+        await book.volume.remove(target, lambda copy: book.insist(entry.token, copy, target))
+    book.forget(target)
 
 
 async def recover(book: Book, note: Note) -> bool:
@@ -218,7 +268,10 @@ async def recover(book: Book, note: Note) -> bool:
     await book.open(note.source)
     await book.open(note.target)
     _inherit(book, source, target)
-    await book.volume.remove(note.source)
+    try:
+        await book.volume.remove(note.source, partial(_insist_same, source))
+    except Stale:
+        return False
     book.forget(note.source)
     return True
 

@@ -34,6 +34,21 @@ class TooManyFiles(PathError):
     """Modal refuses to list so much at once."""
 
 
+class TryAgain(Unreachable):
+    """A step that changes something did not come through; another attempt may.
+
+    Only who asked for it can see whether it is still wanted, so nothing below repeats it. `error` is what
+    to raise when there is to be no other attempt; `doubtful`: the step may have taken effect.
+    """
+
+    def __init__(self, error: MountsyncError, *, doubtful: bool, retry_after: float | None = None) -> None:
+        """`retry_after`: seconds that the server asked for."""
+        super().__init__(str(error))
+        self.error = error
+        self.doubtful = doubtful
+        self.retry_after = retry_after
+
+
 class UrlRefused(Unreachable):
     """A block URL is not accepted (any more); a new one may be."""
 

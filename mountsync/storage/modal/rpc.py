@@ -17,18 +17,27 @@ from functools import cache, partial
 from importlib.metadata import version
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
+from urllib.request import getproxies
 
-from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
-from h2.exceptions import ProtocolError as H2ProtocolError
+from grpclib.exceptions import GRPCError
 from modal_proto import api_grpc, api_pb2
 
-from mountsync.errors import AlreadyExists, ConfigError, MountsyncError, NotFound, Throttled, Unreachable
+from mountsync.errors import (
+    AlreadyExists,
+    ConfigError,
+    MountsyncError,
+    NameRefused,
+    NotFound,
+    Throttled,
+    Unreachable,
+)
 from mountsync.storage.modal.batches import Looks, Puts
 from mountsync.storage.modal.blocks import BlockCourier
 from mountsync.storage.modal.bridge import AsyncioThread, Flowing
-from mountsync.storage.modal.channels import Channels
+from mountsync.storage.modal.channels import LOST, Channels, Link
 from mountsync.storage.modal.patience import Limits, Patience
-from mountsync.storage.modal.refusals import MaybeOurs, UnclearAbsence, UrlRefused, refusal
+from mountsync.storage.modal.refusals import RETRIED, MaybeOurs, TryAgain, UrlRefused, refusal
+from mountsync.storage.modal.road import Road
 from mountsync.storage.modal.settings import Settings
 from mountsync.storage.modal.transport import (
     FilePut,
@@ -42,7 +51,6 @@ from mountsync.storage.modal.transport import (
 
 T = TypeVar("T")
 
-_LOST: Final = (OSError, StreamTerminatedError, ProtocolError, H2ProtocolError, TimeoutError)
 _PAGE: Final = 100
 _SMALL_RANGE: Final = 1 << 20
 """Ranges up to this size in bytes are read in one go."""
@@ -81,7 +89,8 @@ class ModalRpc:
         self._settings = settings
         self._limits = limits or Limits()
         self._thread = AsyncioThread("mountsync-modal")
-        self._channels = Channels(settings.servers, self._limits.connect)
+        road = Road(getproxies() if settings.proxies else {})
+        self._channels = Channels(settings.servers, self._limits.connect, road)
         self._blocks = BlockCourier(self._limits, proxies=settings.proxies)
         self._calls = asyncio.Semaphore(self._limits.calls_at_once)
         self._looks = Looks(self._look_once, self._look_in, self._busy)
@@ -116,17 +125,29 @@ class ModalRpc:
     async def begin(self, volume: str, path: str, start: int, length: int) -> tuple[Located, Small | None]:
         return await self._thread.run(lambda: self._begin(volume, path, start, length))
 
-    async def put_small(self, volume: str, file: FilePut, block: bytes, *, create_only: bool) -> SmallPut:
-        return await self._thread.run(lambda: self._put_small(volume, file, block, create_only=create_only))
+    @property
+    def limits(self) -> Limits:
+        return self._limits
 
-    async def put_file(self, volume: str, file: FilePut, *, create_only: bool) -> Mapping[bytes, str]:
-        return await self._thread.run(lambda: self._puts.put(volume, file, create_only=create_only))
+    async def put_small(
+        self, volume: str, file: FilePut, block: bytes, *, create_only: bool, within: float
+    ) -> SmallPut:
+        return await self._thread.run(
+            lambda: self._put_small(volume, file, block, create_only=create_only, within=within)
+        )
 
-    async def remove(self, volume: str, path: str) -> None:
-        await self._thread.run(lambda: self._remove(volume, path))
+    async def put_file(
+        self, volume: str, file: FilePut, *, create_only: bool, within: float
+    ) -> Mapping[bytes, str]:
+        return await self._thread.run(
+            lambda: self._puts.put(volume, file, create_only=create_only, within=within)
+        )
 
-    async def copy(self, volume: str, source: str, target: str) -> None:
-        await self._thread.run(lambda: self._copy(volume, source, target))
+    async def remove(self, volume: str, path: str, *, within: float) -> None:
+        await self._thread.run(lambda: self._remove(volume, path, within))
+
+    async def copy(self, volume: str, source: str, target: str, *, within: float) -> None:
+        await self._thread.run(lambda: self._copy(volume, source, target, within))
 
     async def send_block(self, url: str, data: bytes | memoryview) -> bytes:
         return await self._thread.run(lambda: self._blocks.send(url, data))
@@ -180,40 +201,56 @@ class ModalRpc:
 
     async def _list_files(self, volume: str, path: str, *, recursive: bool) -> Sequence[NativeEntry]:
         request = api_pb2.VolumeListFiles2Request(volume_id=volume, path=_wire(path), recursive=recursive)
-        return (await self._listing(request, path))[0]
+        return (await self._listing(request, path, self._limits.stream))[0]
 
     async def _look_in(
         self, volume: str, folder: str, wanted: Collection[str]
     ) -> tuple[Sequence[NativeEntry], int]:
         """Those of the wanted paths that are in the folder, and how many entries it has."""
         request = api_pb2.VolumeListFiles2Request(volume_id=volume, path=_wire(folder))
-        return await self._listing(request, folder, wanted)
+        return await self._listing(request, folder, self._limits.call, wanted)
 
     async def _look_once(self, volume: str, path: str) -> Sequence[NativeEntry]:
         """At most one entry: the file's own, or one of those in the directory."""
         request = api_pb2.VolumeListFiles2Request(volume_id=volume, path=_wire(path), max_entries=1)
-        return (await self._listing(request, path))[0]
+        return (await self._listing(request, path, self._limits.call))[0]
 
     async def _listing(
-        self, request: Any, path: str, wanted: Collection[str] | None = None
+        self, request: Any, path: str, within: float, wanted: Collection[str] | None = None
     ) -> tuple[Sequence[NativeEntry], int]:
-        """The whole stream, or the wanted paths of it; one that dies is begun again from its start."""
+        """The whole stream, or the wanted paths of it; one that dies is begun again from its start.
+
+        All ends `within` seconds, however steadily a little comes.
+        """
+        end = time.monotonic() + within
 
         async def attempt(_: Patience) -> tuple[Sequence[NativeEntry], int]:
             found: list[NativeEntry] = []
             count = 0
-            stub = await self._stub()
-            async with stub.VolumeListFiles2.open(metadata=self._headers()) as stream:
-                await stream.send_message(request, end=True)
+
+            def take(entries: Sequence[Any]) -> None:
+                nonlocal count
+                count += len(entries)
+                found.extend(_entry(each) for each in entries if _is_wanted(each.path, wanted))
+
+            await self._stream(request, end - time.monotonic(), take)
+            return found, count
+
+        return await self._persist(attempt, path)
+
+    async def _stream(self, request: Any, seconds: float, take: Callable[[Sequence[Any]], None]) -> None:
+        """Takes what one stream brings; it has so many seconds, and a moment from one batch to the next."""
+        async with self._channels.use(seconds) as link:
+            call = self._stub(link).VolumeListFiles2.open(metadata=self._headers())
+            async with call as stream:
+                async with asyncio.timeout(self._limits.idle):
+                    await stream.send_message(request, end=True)
                 while True:
                     async with asyncio.timeout(self._limits.idle):
                         batch = await stream.recv_message()
                     if batch is None:
-                        return found, count
-                    count += len(batch.entries)
-                    found.extend(_entry(each) for each in batch.entries if _is_wanted(each.path, wanted))
-
-        return await self._persist(attempt, path)
+                        return
+                    take(batch.entries)
 
     async def _locate(self, volume: str, path: str, start: int, length: int) -> Located:
         request = api_pb2.VolumeGetFile2Request(volume_id=volume, path=_wire(path), start=start, len=length)
@@ -235,8 +272,10 @@ class ModalRpc:
         finally:
             look.cancel()
 
-    async def _put_small(self, volume: str, file: FilePut, block: bytes, *, create_only: bool) -> SmallPut:
-        missing = await self._puts.put(volume, file, create_only=create_only)
+    async def _put_small(
+        self, volume: str, file: FilePut, block: bytes, *, create_only: bool, within: float
+    ) -> SmallPut:
+        missing = await self._puts.put(volume, file, create_only=create_only, within=within)
         if not missing:
             return SmallPut(done=True, entry=await self._looks.ask(volume, file.path))
         receipts = {}
@@ -246,55 +285,66 @@ class ModalRpc:
         return SmallPut(done=False, receipts=receipts)
 
     async def _put_files(
-        self, volume: str, files: Sequence[FilePut], *, create_only: bool
+        self, volume: str, files: Sequence[FilePut], *, create_only: bool, within: float
     ) -> list[dict[bytes, str]]:
-        """Missing blocks of each file. MaybeOurs when a retry was refused by what is there."""
+        """Missing blocks of each file. MaybeOurs when a retry was refused by what is there.
+
+        Only Modal's own refusal of what is there already makes it safe to try again unseen.
+        """
         request = api_pb2.VolumePutFiles2Request(
             volume_id=volume,
             files=map(_file, files),
             disallow_overwrite_existing_files=create_only,
         )
-        answer = await self._unary("VolumePutFiles2", request, files[0].path)
+        path = files[0].path if len(files) == 1 else None
+        if create_only:
+            answer = await self._unary("VolumePutFiles2", request, path, within)
+        else:
+            answer = await self._once("VolumePutFiles2", request, path, within)
         missing: list[dict[bytes, str]] = [{} for _ in files]
         for block in answer.missing_blocks:
             file = files[block.file_index]
             missing[block.file_index].setdefault(file.blocks[block.block_index], block.put_url)
         return missing
 
-    async def _remove(self, volume: str, path: str) -> None:
+    async def _remove(self, volume: str, path: str, within: float) -> None:
         request = api_pb2.VolumeRemoveFile2Request(volume_id=volume, path=_wire(path))
-        await self._unary("VolumeRemoveFile2", request, path, gone_is_done=True)
+        await self._once("VolumeRemoveFile2", request, path, within)
 
-    async def _copy(self, volume: str, source: str, target: str) -> None:
+    async def _copy(self, volume: str, source: str, target: str, within: float) -> None:
         request = api_pb2.VolumeCopyFiles2Request(
             volume_id=volume, src_paths=[_wire(source)], dst_path=_wire(target)
         )
-        await self._unary("VolumeCopyFiles2", request, source)
+        await self._once("VolumeCopyFiles2", request, source, within)
 
     # the frame around a call
 
-    async def _unary(self, method: str, request: Any, path: str | None, *, gone_is_done: bool = False) -> Any:
+    async def _unary(self, method: str, request: Any, path: str | None, within: float | None = None) -> Any:
+        """A call that may be tried again as it is: it changes nothing, or is safe at any time."""
         key = _new_key()
-        doubts: list[Patience] = []
 
         async def attempt(patience: Patience) -> Any:
-            doubts[:] = [patience]
-            stub = await self._stub()
-            async with asyncio.timeout(patience.left()):
-                return await getattr(stub, method)(request, metadata=self._headers(key))
+            async with self._channels.use(patience.left()) as link:
+                return await getattr(self._stub(link), method)(request, metadata=self._headers(key))
 
-        try:
-            return await self._persist(attempt, path)
-        except UnclearAbsence:
-            raise
-        except NotFound:
-            if gone_is_done and doubts and doubts[0].doubtful:
-                return None
-            raise
+        return await self._persist(attempt, path, within)
 
-    async def _persist(self, attempt: Callable[[Patience], Awaitable[T]], path: str | None) -> T:
+    async def _once(self, method: str, request: Any, path: str | None, within: float) -> Any:
+        """One attempt at a call that changes something. Raises TryAgain where another may succeed."""
+        async with self._calls:
+            try:
+                async with self._channels.use(within) as link:
+                    return await getattr(self._stub(link), method)(request, metadata=self._headers())
+            except GRPCError as refused:
+                raise _again(refused, path) from refused
+            except LOST as lost:
+                raise TryAgain(_lost(lost), doubtful=True) from lost
+
+    async def _persist(
+        self, attempt: Callable[[Patience], Awaitable[T]], path: str | None, within: float | None = None
+    ) -> T:
         """Runs `attempt` until it succeeds, is refused, or patience ends."""
-        patience = Patience(self._limits, time.monotonic, random.random)
+        patience = Patience(self._limits, time.monotonic, random.random, within)
         while True:
             delay, error = None, None
             async with self._calls:
@@ -302,18 +352,16 @@ class ModalRpc:
                     return await attempt(patience)
                 except GRPCError as refused:
                     delay, error = _judge(refused, patience, path)
-                except _LOST as lost:
-                    self._channels.drop()
+                except LOST as lost:
                     delay, error = patience.after_loss(), _lost(lost)
             if delay is None:
                 raise error
             await asyncio.sleep(delay)
 
-    async def _stub(self) -> Any:
-        """The calls of the present connection. Made once for each: it has some hundred methods."""
-        channel = await self._channels.get()
-        if channel is not self._stub_of:
-            self._stub_of, self._stub_made = channel, api_grpc.ModalClientStub(channel)
+    def _stub(self, link: Link) -> Any:
+        """The calls of a connection. Made once for the present one: it has some hundred methods."""
+        if link is not self._stub_of:
+            self._stub_of, self._stub_made = link, api_grpc.ModalClientStub(link)
         return self._stub_made
 
     def _headers(self, key: str | None = None) -> dict[str, str]:
@@ -326,13 +374,28 @@ def _judge(refused: GRPCError, patience: Patience, path: str | None) -> tuple[fl
     retry_after = _retry_after(refused.details)
     was_doubtful = patience.doubtful
     delay = patience.after_refusal(refused.status.name, retry_after)
-    message = refused.message or ""
     if retry_after is not None:
-        return delay, Throttled(f"Modal asks to slow down: {message}", retry_after=retry_after, path=path)
-    error = refusal(refused.status.name, message, path)
+        return delay, _asked_to_wait(refused, retry_after, path)
+    error = refusal(refused.status.name, refused.message or "", path)
     if was_doubtful and type(error) is AlreadyExists:
         return None, MaybeOurs(error.reason, path=path)
     return delay, error
+
+
+def _again(refused: GRPCError, path: str | None) -> MountsyncError:
+    """What a refused attempt is to its caller: TryAgain where another one may succeed."""
+    retry_after, status = _retry_after(refused.details), refused.status.name
+    error = refusal(status, refused.message or "", path)
+    if retry_after is not None:
+        error = _asked_to_wait(refused, retry_after, path)
+    elif status not in RETRIED:
+        return error
+    return TryAgain(error, doubtful=status in RETRIED, retry_after=retry_after)
+
+
+def _asked_to_wait(refused: GRPCError, retry_after: float, path: str | None) -> Throttled:
+    reason = f"Modal asks to slow down: {refused.message or ''}"
+    return Throttled(reason, retry_after=retry_after, path=path)
 
 
 def _lost(lost: BaseException) -> Unreachable:
@@ -374,6 +437,11 @@ def _new_key() -> str:
 
 
 def _wire(path: str) -> str:
+    """The path as messages have it. Raises NameRefused for one that no message can hold."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise NameRefused("Modal has only names in UTF-8", path=path) from None
     return f"/{path}"
 
 

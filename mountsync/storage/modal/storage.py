@@ -228,14 +228,8 @@ class ModalStorage:
                 await self._delete(book, inner, expect)
 
     async def _delete(self, book: Book, path: str, expect: Expect) -> None:
-        native = await book.volume.look(path)
-        if native is None:
-            raise NotFound("nothing is there", path=path)
-        if native.kind is NativeKind.DIRECTORY:
-            raise IsADirectory("is a directory", path=path)
-        book.insist(expect, native, path)
+        await book.volume.remove(path, _Doomed(book, expect))
         with trio.CancelScope(shield=True):
-            await book.volume.remove(path)
             book.forget(path)
             await directories.keep_parent(book, self._uploader, path)
 
@@ -372,6 +366,23 @@ class ModalSidecarStorage(ModalStorage):
             await self._transport.aclose()
 
 
+class _Doomed:
+    """Insists that what is to be deleted is what was expected, and stays what was seen first."""
+
+    def __init__(self, book: Book, expect: Expect) -> None:
+        self._book = book
+        self._expect = expect
+        self._first: NativeEntry | None = None
+
+    def __call__(self, native: NativeEntry) -> None:
+        if native.kind is NativeKind.DIRECTORY:
+            raise IsADirectory("is a directory", path=native.path)
+        self._book.insist(self._expect, native, native.path)
+        if self._first not in (None, native):
+            raise Stale("it changed while it was deleted", path=native.path)
+        self._first = native
+
+
 class _Commit:
     """The step that makes an upload visible: what it expects to find, and what is noted of it."""
 
@@ -396,10 +407,11 @@ class _Commit:
         """Raises Stale when what is there is not what was expected."""
         if self._expect is None or self._expect is ABSENT:
             return
-        self._before = await self._book.volume.look(self._path)
-        if self._before is not None and self._before.kind is NativeKind.DIRECTORY:
+        found = await self._book.volume.look(self._path)
+        if found is not None and found.kind is NativeKind.DIRECTORY:
             raise IsADirectory("is a directory", path=self._path)
-        self._book.insist(self._expect, self._before, self._path)
+        self._book.insist(self._expect, found, self._path)
+        self._before = found
 
     async def settle(self, hashed: Hashed, seen: NativeEntry | None) -> Entry:
         """Notes what was put, once it can be seen. Raises Unreachable when that takes too long."""

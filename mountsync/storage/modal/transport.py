@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Protocol
 
+from mountsync.storage.modal.patience import Limits
+
 BLOCK: Final = 8 << 20
 """Bytes of a block; a file is cut at multiples of it."""
 
@@ -127,26 +129,39 @@ class Transport(Protocol):
         """`locate`, and where that gives one short slice at once the rest of the reading too."""
         ...
 
-    async def put_small(self, volume: str, file: FilePut, block: bytes, *, create_only: bool) -> SmallPut:
+    @property
+    def limits(self) -> Limits:
+        """Seconds and counts that bound every operation."""
+        ...
+
+    async def put_small(
+        self, volume: str, file: FilePut, block: bytes, *, create_only: bool, within: float
+    ) -> SmallPut:
         """`put_file` of a file of one block and a `look` at it; or else the missing block is sent.
 
         `block` is without trailing zeros. Call it again with the receipts that it returned.
         """
         ...
 
-    async def put_file(self, volume: str, file: FilePut, *, create_only: bool) -> Mapping[bytes, str]:
+    async def put_file(
+        self, volume: str, file: FilePut, *, create_only: bool, within: float
+    ) -> Mapping[bytes, str]:
         """Puts a file whose blocks are known; else returns upload URLs of the missing ones, by digest.
 
         Raises AlreadyExists with `create_only`; MaybeOurs when an earlier attempt may be the cause.
+        Without it there is one attempt, of `within` seconds at most, and TryAgain is raised.
         """
         ...
 
-    async def remove(self, volume: str, path: str) -> None:
-        """Removes a file or an empty directory."""
+    async def remove(self, volume: str, path: str, *, within: float) -> None:
+        """Removes a file or an empty directory: one attempt, of `within` seconds. Raises TryAgain."""
         ...
 
-    async def copy(self, volume: str, source: str, target: str) -> None:
-        """Copies a file over whatever file is at `target`, which must not be a directory."""
+    async def copy(self, volume: str, source: str, target: str, *, within: float) -> None:
+        """Copies a file over whatever file is at `target`, which must not be a directory.
+
+        One attempt, of `within` seconds. Raises TryAgain.
+        """
         ...
 
     async def send_block(self, url: str, data: bytes | memoryview) -> bytes:

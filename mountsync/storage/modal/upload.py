@@ -7,25 +7,27 @@ was announced, so that the bytes that are committed are those of one moment.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 import trio
 
-from mountsync.errors import Stale, Unreachable
+from mountsync.errors import IsADirectory, NotFound, Stale, Unreachable
 from mountsync.storage.api import Source
 from mountsync.storage.crowd import Crowd
+from mountsync.storage.modal.attempts import Attempts
 from mountsync.storage.modal.buffers import Buffers
-from mountsync.storage.modal.refusals import MaybeOurs, UrlRefused
+from mountsync.storage.modal.refusals import MaybeOurs, TryAgain, UrlRefused
 from mountsync.storage.modal.tokens import fingerprint
-from mountsync.storage.modal.transport import BLOCK, FilePut, NativeEntry, SmallPut, Transport
+from mountsync.storage.modal.transport import BLOCK, FilePut, NativeEntry, NativeKind, SmallPut, Transport
 from mountsync.storage.modal.volume import Volume
 from mountsync.storage.sources import fill
 from mountsync.storage.together import each
 
+S = TypeVar("S")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -93,6 +95,20 @@ class Plainly:
         await trio.lowlevel.checkpoint()
 
 
+@dataclass(frozen=True, slots=True)
+class _Job(Generic[T]):
+    """One upload."""
+
+    volume: Volume
+    path: str
+    source: Source
+    commit: Commit[T]
+    hashed: Hashed
+
+    def file(self, receipts: Mapping[bytes, bytes]) -> FilePut:
+        return FilePut(self.path, self.hashed.size, self.hashed.blocks, receipts)
+
+
 async def digest_of(block: bytes | memoryview) -> bytes:
     """The sha256 of a block (without its trailing zeros, as Modal has it)."""
     if len(block) <= _INLINE:
@@ -131,20 +147,18 @@ class Uploader:
         MaybeOurs with `commit.create_only`.
         """
         hashed = await self._hash(source)
+        job = _Job(volume, path, source, commit, hashed)
         if hashed.data and len(hashed.data) <= SMALL:
-            return await self._put_small(volume, path, source, commit, hashed, hashed.data)
+            return await self._put_small(job, bytes(stripped(hashed.data)))
         receipts: dict[bytes, bytes] = {}
         for _ in range(_ROUNDS):
             async with commit.alone():
-                insist(source, path)
-                await commit.check()
-                file = FilePut(path, hashed.size, hashed.blocks, receipts)
-                missing = await self._offer(volume, file, hashed, create_only=commit.create_only)
+                missing = await self._offer(job, receipts)
                 if not missing:
                     return await commit.settle(hashed, None)
             for digest in missing:
                 receipts.pop(digest, None)
-            await self._send_all(hashed, source, missing, receipts)
+            await self._send_all(job, missing, receipts)
         raise _keeps_asking(path)
 
     async def _hash(self, source: Source) -> Hashed:
@@ -176,53 +190,63 @@ class Uploader:
             await fill(source, start, view)
             yield view
 
-    async def _put_small(
-        self, volume: Volume, path: str, source: Source, commit: Commit[T], hashed: Hashed, data: bytes
-    ) -> T:
+    async def _put_small(self, job: _Job[T], block: bytes) -> T:
         """As `put`, with as few calls to the other thread as can be: an offer, and the commit."""
-        block = bytes(stripped(data))
         receipts: Mapping[bytes, bytes] = {}
-        async with commit.alone():
+        async with job.commit.alone():
             for _ in range(_ROUNDS):
-                insist(source, path)
-                await commit.check()
-                file = FilePut(path, hashed.size, hashed.blocks, receipts)
-                step = await self._step(volume, file, block, hashed, create_only=commit.create_only)
+                step = await self._step(job, receipts, block)
                 if step.done:
-                    return await commit.settle(hashed, step.entry)
+                    return await job.commit.settle(job.hashed, step.entry)
                 receipts = step.receipts
-        raise _keeps_asking(path)
+        raise _keeps_asking(job.path)
 
-    async def _step(
-        self, volume: Volume, file: FilePut, block: bytes, hashed: Hashed, *, create_only: bool
-    ) -> SmallPut:
-        try:
-            async with volume.speaking_of(file.path):
-                return await self._transport.put_small(volume.id, file, block, create_only=create_only)
-        except MaybeOurs:
-            if await _holds(volume, file.path, hashed):
-                return SmallPut(done=True)
-            raise
+    async def _step(self, job: _Job[T], receipts: Mapping[bytes, bytes], block: bytes) -> SmallPut:
+        async def attempt(within: float) -> SmallPut:
+            return await self._transport.put_small(
+                job.volume.id, job.file(receipts), block, create_only=job.commit.create_only, within=within
+            )
 
-    async def _offer(
-        self, volume: Volume, file: FilePut, hashed: Hashed, *, create_only: bool
-    ) -> Mapping[bytes, str]:
+        return await self._persist(job, attempt) or SmallPut(done=True)
+
+    async def _offer(self, job: _Job[T], receipts: Mapping[bytes, bytes]) -> Mapping[bytes, str]:
         """Blocks that are missing; none when the file is put."""
-        try:
-            async with volume.speaking_of(file.path):
-                return await self._transport.put_file(volume.id, file, create_only=create_only)
-        except MaybeOurs:
-            if await _holds(volume, file.path, hashed):
-                return {}
-            raise
+
+        async def attempt(within: float) -> Mapping[bytes, str]:
+            return await self._transport.put_file(
+                job.volume.id, job.file(receipts), create_only=job.commit.create_only, within=within
+            )
+
+        return await self._persist(job, attempt) or {}
+
+    async def _persist(self, job: _Job[T], attempt: Callable[[float], Awaitable[S]]) -> S | None:
+        """What came of an attempt that got through; each has a check of its own before it.
+
+        None: the file is put, by an attempt whose answer was lost.
+        """
+        limits = self._transport.limits
+        attempts = Attempts(limits, limits.call + len(job.hashed.blocks) * limits.per_block)
+        while True:
+            try:
+                insist(job.source, job.path)
+                await job.commit.check()
+                async with job.volume.speaking_of(job.path):
+                    return await attempt(attempts.left)
+            except TryAgain as failed:
+                await attempts.pause(failed)
+            except (MaybeOurs, Stale) as refused:
+                doubtful = attempts.doubtful or isinstance(refused, MaybeOurs)
+                if not (doubtful and await _holds(job.volume, job.path, job.hashed)):
+                    raise
+                return None
 
     async def _send_all(
-        self, hashed: Hashed, source: Source, missing: Mapping[bytes, str], receipts: dict[bytes, bytes]
+        self, job: _Job[T], missing: Mapping[bytes, str], receipts: dict[bytes, bytes]
     ) -> None:
-        where = {digest: index for index, digest in enumerate(hashed.blocks)}
+        where = {digest: index for index, digest in enumerate(job.hashed.blocks)}
 
         async def send(digest: bytes) -> None:
-            async with self._block(source, where[digest]) as block:
+            async with self._block(job.source, where[digest]) as block:
                 if await digest_of(block) != digest:
                     raise Stale("the source changed while it was uploaded")
                 receipt = await self._send(missing[digest], stripped(block))
@@ -264,6 +288,16 @@ def _keeps_asking(path: str) -> Unreachable:
 
 async def _holds(volume: Volume, path: str, hashed: Hashed) -> bool:
     """Whether the file at `path` has this very content. Reads it: an answer was lost, so it must be seen."""
+    native = await volume.look(path)
+    if native is None or native.kind is not NativeKind.FILE or native.size != hashed.size:
+        return False
+    try:
+        return await _digests(volume, path) == hashed.blocks
+    except (NotFound, IsADirectory, Stale):
+        return False
+
+
+async def _digests(volume: Volume, path: str) -> tuple[bytes, ...]:
     found, held = [], b""
     async with volume.reading(path) as reader:
         async for piece in reader:
@@ -273,7 +307,7 @@ async def _holds(volume: Volume, path: str, hashed: Hashed) -> bool:
                 held = held[BLOCK:]
     if held:
         found.append(await digest_of(held))
-    return tuple(found) == hashed.blocks
+    return tuple(found)
 
 
 def insist(source: Source, path: str) -> None:

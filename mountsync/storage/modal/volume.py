@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
+import trio
+
 from mountsync.errors import Halted, IsADirectory, NotADirectory, NotFound, Unsupported
 from mountsync.paths import RelPath
+from mountsync.storage.modal.attempts import Attempts
 from mountsync.storage.modal.download import RangeReader, Slots
-from mountsync.storage.modal.refusals import UnclearAbsence
+from mountsync.storage.modal.refusals import TryAgain, UnclearAbsence
 from mountsync.storage.modal.transport import NativeEntry, NativeKind, Transport, VolumeFound
 
 
@@ -60,10 +63,37 @@ class Volume:
         async with self.speaking_of(path):
             return await self.transport.list_files(self.id, path, recursive=recursive)
 
-    async def remove(self, path: str) -> None:
-        """Removes a file or an empty directory."""
-        async with self.speaking_of(path):
-            await self.transport.remove(self.id, path)
+    async def remove(
+        self, path: str, insist: Callable[[NativeEntry], None], *, seen: NativeEntry | None = None
+    ) -> None:
+        """Removes a file or an empty directory. Raises NotFound, and what `insist` raises.
+
+        `insist` raises when what it is given must not be removed. It is asked before each attempt with
+        what is there then; `seen` spares the look before the first one.
+        """
+        attempts = Attempts(self.transport.limits)
+        while True:
+            found = seen if seen is not None else await self.look(path)
+            if found is None and attempts.doubtful:
+                return
+            insist(_require(found, path))
+            try:
+                await self._remove(path, attempts.left)
+            except NotFound:
+                if not attempts.doubtful:
+                    raise
+                return
+            except TryAgain as failed:
+                await attempts.pause(failed)
+                seen = None
+            else:
+                return
+
+    async def _remove(self, path: str, within: float) -> None:
+        """One attempt, which nothing breaks off: its outcome would not be known."""
+        with trio.CancelScope(shield=True):
+            async with self.speaking_of(path):
+                await self.transport.remove(self.id, path, within=within)
 
     @asynccontextmanager
     async def reading(
@@ -112,10 +142,15 @@ class Volume:
             return None
 
 
-def require_file(native: NativeEntry | None, path: str) -> NativeEntry:
-    """`native`, found at `path`, when it is a file. Raises NotFound, IsADirectory or Unsupported."""
+def _require(native: NativeEntry | None, path: str) -> NativeEntry:
     if native is None:
         raise NotFound("nothing is there", path=path)
+    return native
+
+
+def require_file(native: NativeEntry | None, path: str) -> NativeEntry:
+    """`native`, found at `path`, when it is a file. Raises NotFound, IsADirectory or Unsupported."""
+    native = _require(native, path)
     if native.kind is NativeKind.DIRECTORY:
         raise IsADirectory("is a directory", path=RelPath(native.path))
     if native.kind is not NativeKind.FILE:
