@@ -12,7 +12,8 @@ from mountsync.errors import (
     NotFound,
     Unsupported,
 )
-from mountsync.paths import RelPath
+from mountsync.model.entry import Problem
+from mountsync.paths import ROOT, RelPath
 from tests.modal_server import RpcFault
 from tests.parts.bodies import get, items, put
 from tests.parts.modal import QUICK, modal_storage
@@ -72,6 +73,95 @@ async def test_a_volume_made_anew_between_two_starts_is_another_one(server, tmp_
     server.volume("data")
     async with modal_storage(server, tmp_path / "state") as storage:
         assert storage.info.identity != first
+
+
+def replace_volume(server, name="data"):
+    """Somebody deletes the volume and makes another one of this name."""
+
+    def replace():
+        server.store.drop(server.store.named("main", name).id)
+        volume = server.store.create("main", name)
+        server.store.plant(volume, "foreign", b"theirs", mtime=5)
+
+    server.do(replace)
+
+
+async def test_a_volume_that_we_made_and_others_made_anew_is_another_one(server, tmp_path):
+    state = tmp_path / "state"
+    async with modal_storage(server, state, "nv", create_volumes=True) as storage:
+        first = storage.info.identity
+        await put(storage, "f", b"data")
+    replace_volume(server, "nv")
+    async with modal_storage(server, state, "nv", create_volumes=True) as storage:
+        assert storage.info.identity != first
+
+
+async def test_a_volume_that_is_gone_at_a_start_is_not_the_one_that_is_made_then(server, tmp_path):
+    state = tmp_path / "state"
+    async with modal_storage(server, state, create_volumes=True) as storage:
+        first = storage.info.identity
+    volume = server.volume("data")
+    server.do(lambda: server.store.drop(volume.id))
+    async with modal_storage(server, state, create_volumes=True) as storage:
+        second = storage.info.identity
+        await put(storage, "f", b"data")
+    async with modal_storage(server, state, create_volumes=True) as storage:
+        assert storage.info.identity == second != first
+
+
+async def test_a_volume_made_anew_before_it_could_be_reached_halts(server, tmp_path):
+    async with modal_storage(server, tmp_path / "state") as storage:
+        await put(storage, "f", b"data")
+    replace_volume(server)
+    server.faults.rpc.append(RpcFault("VolumeGetOrCreate", "UNAVAILABLE", 1000))
+    async with modal_storage(server, tmp_path / "state") as storage:
+        server.faults.rpc.clear()
+        with pytest.raises(Halted, match="--cache-dir"):
+            await items(storage)
+        with pytest.raises(Halted):
+            await put(storage, "f", b"data")
+
+
+async def test_among_all_volumes_one_made_anew_is_left_alone(server, tmp_path):
+    server.volume("other")
+    async with modal_storage(server, tmp_path / "state", "") as storage:
+        await put(storage, "data/f", b"data")
+        await put(storage, "other/f", b"data")
+    replace_volume(server)
+    async with modal_storage(server, tmp_path / "state", "") as storage:
+        with pytest.raises(Halted) as caught:
+            await put(storage, "data/f", b"more")
+        async with storage.list(ROOT, recursive=True) as batches:
+            found = dict([item async for batch in batches for item in batch])
+        assert set(found) == {"data", "other", "other/f"}
+        assert isinstance(found["data"], Problem)
+    accepted = tmp_path / "state" / "modal-volume.json"
+    assert str(accepted) in str(caught.value)
+    accepted.unlink()
+    async with modal_storage(server, tmp_path / "state", "") as storage:
+        assert await get(storage, "data/foreign") == b"theirs"
+
+
+async def test_one_volume_that_goes_away_hides_no_others(server, tmp_path):
+    server.volume("other")
+    async with modal_storage(server, tmp_path / "state", "") as storage:
+        await put(storage, "data/f", b"data")
+        await put(storage, "other/f", b"data")
+        replace_volume(server)
+        async with storage.list(ROOT, recursive=True) as batches:
+            found = dict([item async for batch in batches for item in batch])
+        assert set(found) == {"data", "other", "other/f"}
+        assert isinstance(found["data"], Problem)
+        assert "mountsync export" in found["data"].reason
+
+
+async def test_among_all_volumes_a_deleted_one_can_be_made_again_by_us(server, tmp_path):
+    for data in (b"first", b"second"):
+        async with modal_storage(server, tmp_path / "state", "", create_volumes=True) as storage:
+            await put(storage, "nv/f", data)
+        volume = server.volume("nv")
+        assert server.do(lambda volume=volume: server.store.content(volume, "f")) == data
+        server.do(lambda volume=volume: server.store.drop(volume.id))
 
 
 async def test_a_renamed_volume_goes_on(server, storage):

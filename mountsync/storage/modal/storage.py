@@ -10,6 +10,7 @@ import trio
 
 from mountsync.errors import (
     AlreadyExists,
+    Halted,
     IsADirectory,
     NameRefused,
     NotADirectory,
@@ -166,7 +167,7 @@ class ModalStorage:
         path = RelPath(name)
         try:
             return tuple(await _prefixed(await self._volumes.get(name), "", path, recursive=True))
-        except PathError as error:
+        except (PathError, Halted) as error:  # the other volumes are still to be seen
             return ((path, Problem(str(error), transient=error.transient, error=type(error).__name__)),)
 
     async def stat(self, path: RelPath) -> Entry | None:

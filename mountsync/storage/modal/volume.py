@@ -38,7 +38,8 @@ class Volume:
     def _halted(self) -> Halted:
         return Halted(
             f"the volume {self.name!r} was deleted, or deleted and made anew",
-            hint="nothing was sent to it; unmount, look at it, and mount again",
+            hint="nothing was sent to it; `mountsync export` saves what is here, "
+            "then mount with another --cache-dir",
         )
 
     async def look(self, path: str) -> NativeEntry | None:
