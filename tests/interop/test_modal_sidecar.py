@@ -7,7 +7,7 @@ import json
 import pytest
 import trio
 
-from mountsync.errors import NotFound, Unsupported
+from mountsync.errors import NameRefused, NotFound, Unsupported
 from mountsync.formats import modal_sidecar
 from mountsync.formats.modal_sidecar import FOLDER, RCLONE_NAME, shard_of, shard_path
 from mountsync.paths import ROOT, RelPath
@@ -85,6 +85,53 @@ async def test_it_is_hidden_unless_it_is_off(server, opened):
         before = shards(server)
         await put(storage, "d/g", b"x", mtime_ns=T)
     assert shards(server) == before
+
+
+HIDDEN = [RCLONE_NAME, FOLDER, shard_path("aa"), f"{FOLDER}/d/f", ".mountsync-keep", "d/.mountsync-keep"]
+
+
+@pytest.mark.parametrize("hidden", [*map(RelPath, HIDDEN), RelPath("d/\udcff"), RelPath("\udcff/f")])
+async def test_what_can_never_be_seen_is_not_there_and_cannot_be_made(server, opened, hidden):
+    async with opened() as storage:
+        await put(storage, "f", b"x", mtime_ns=T)
+        before = stored(server)
+        with trio.fail_after(60):
+            assert await storage.stat(hidden) is None
+            with pytest.raises(NotFound):
+                await get(storage, hidden)
+            with pytest.raises(NotFound):
+                async with storage.list(hidden, recursive=True) as batches:
+                    assert [batch async for batch in batches] == []
+            for change in (
+                lambda: put(storage, hidden, b"x"),
+                lambda: storage.delete(hidden),
+                lambda: storage.move(RelPath("f"), hidden),
+                lambda: storage.move(hidden, RelPath("g")),
+                lambda: storage.copy(RelPath("f"), hidden),
+                lambda: storage.make_directory(hidden),
+                lambda: storage.remove_directory(hidden),
+                lambda: storage.set_mtime(hidden, T),
+                lambda: storage.set_mode(hidden, 0o600),
+            ):
+                with pytest.raises(NameRefused):
+                    await change()
+        assert storage.info.names.refusal(hidden) is not None
+        assert stored(server) == before
+
+
+async def test_what_is_hidden_depends_on_the_folder(server, opened):
+    theirs = RelPath(RCLONE_NAME)
+    async with opened(path="data/sub") as storage:
+        assert await put(storage, RCLONE_NAME, b"x") == await storage.stat(theirs)
+    async with opened("b", path="") as storage:
+        assert storage.info.names.refusal(theirs) is None
+        assert storage.info.names.refusal(RelPath(f"data/{RCLONE_NAME}")) is not None
+        assert storage.info.names.depends_on_place(RCLONE_NAME)
+    async with opened("c", sidecar_metadata=False) as storage:
+        assert storage.info.names.refusal(theirs) is None
+        await put(storage, RCLONE_NAME, b"xx")
+        assert await get(storage, RCLONE_NAME) == b"xx"
+        await storage.delete(theirs)
 
 
 async def test_a_file_that_others_changed_shows_modals_time(server, opened):

@@ -9,6 +9,7 @@ import pytest
 from mountsync.errors import (
     AccessRefused,
     Halted,
+    NameRefused,
     NotFound,
     Unsupported,
 )
@@ -199,6 +200,12 @@ async def test_secrets_are_shown_nowhere(server, tmp_path, caplog, capfd):
         error = error.__cause__ or error.__context__
     shown += [caplog.text, *capfd.readouterr()]
     assert [text for text in shown if "Secret" in text] == []
+
+
+async def test_a_path_that_no_volume_can_hold_is_refused(server, tmp_path):
+    with pytest.raises(NameRefused, match="UTF-8"):
+        async with modal_storage(server, tmp_path / "state", "data/b\udcff"):
+            pass
 
 
 async def test_an_absent_volume_is_not_made(server, tmp_path):

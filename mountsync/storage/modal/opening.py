@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import trio
 
-from mountsync.errors import Unreachable
-from mountsync.paths import RelPath, rel_path
+from mountsync.errors import NameRefused, Unreachable
+from mountsync.paths import RelPath, is_text, rel_path
 from mountsync.storage.modal.book import Book
 from mountsync.storage.modal.download import Slots
 from mountsync.storage.modal.moves import Journal
@@ -51,11 +51,13 @@ async def open_modal(
 ) -> ModalStorage:
     """Opens `volume/folder`, or all volumes for an empty path.
 
-    Raises NotFound when there is no such volume and none may be made, Unsupported for a v1 volume,
+    Raises NameRefused for a path that no volume can hold, NotFound when there is no such volume and none may be made, Unsupported for a v1 volume,
     Unreachable when Modal does not answer and the volume was never seen from this state folder.
     """
     settings = await read_settings(options, os.environ if environ is None else environ)
     base = rel_path(path.strip("/"))
+    if not is_text(base):
+        raise NameRefused("Modal holds only names that are valid UTF-8", path=base, hint="rename it")
     transport = ModalRpc(settings, limits)
     try:
         return await _open(transport, settings, options, base, state_dir, now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 import trio
 
@@ -12,7 +12,6 @@ from mountsync.errors import (
     AlreadyExists,
     Halted,
     IsADirectory,
-    NameRefused,
     NotADirectory,
     NotFound,
     PathError,
@@ -23,10 +22,11 @@ from mountsync.errors import (
 )
 from mountsync.model.entry import DIRECTORY, Entry, Problem
 from mountsync.paths import ROOT, RelPath, is_within, join
-from mountsync.storage.api import ABSENT, Enforcement, Expect, Listed, NameRules, Source, StorageInfo
+from mountsync.storage.api import ABSENT, Enforcement, Expect, Listed, Source, StorageInfo
 from mountsync.storage.modal import directories, moves
-from mountsync.storage.modal.book import KEEPER, Book
+from mountsync.storage.modal.book import Book
 from mountsync.storage.modal.listing import Listing, below
+from mountsync.storage.modal.names import ModalNames
 from mountsync.storage.modal.transport import NativeEntry, NativeKind, Transport
 from mountsync.storage.modal.upload import Hashed, Uploader
 from mountsync.storage.modal.volume import require_file
@@ -36,8 +36,6 @@ MAX_SIZE: Final = (1 << 40) - 1
 _BLOCK: Final = 4 << 20
 _LAST_FLUSH: Final = 10.0
 """Seconds that closing spends on the sidecar."""
-
-NAMES: Final = NameRules(utf8_only=True)
 
 
 class _Place(NamedTuple):
@@ -52,6 +50,8 @@ class ModalStorage:
 
     mtimes are Modal's own and cannot be set: see `ModalSidecarStorage`.
     """
+
+    _has_sidecar: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -68,23 +68,20 @@ class ModalStorage:
         self._volumes = volumes
         self._uploader = uploader
         self._journal = journal
-        self._base = base
+        self._names = ModalNames(base=base, with_sidecar=self._has_sidecar)
         self._now = now
         self._info = StorageInfo(
             type="modal",
             identity=identity,
-            mtime_precision_ns=self._mtime_precision(),
+            mtime_precision_ns=1 if self._has_sidecar else None,
             enforcement=Enforcement.CHECKED,
-            names=NAMES,
+            names=self._names,
             max_size=MAX_SIZE,
             read_block=_BLOCK,
             concurrency=16,
             small_at_once=256,
             flat=True,
         )
-
-    def _mtime_precision(self) -> int | None:
-        return None
 
     @property
     def info(self) -> StorageInfo:
@@ -94,24 +91,27 @@ class ModalStorage:
 
     def _split(self, path: RelPath) -> tuple[str, str]:
         """The volume's name (empty at the root of all volumes) and the path inside it."""
-        whole = f"{self._base}/{path}".strip("/")
-        name, _, inner = whole.partition("/")
-        return name, inner
+        return self._names.split(path)
 
     async def _place(self, path: RelPath) -> _Place:
-        """Where an existing object is. Raises NotFound without such a volume."""
+        """Where an existing object is. Raises NotFound without such a volume, and for what is hidden."""
+        if self._names.unseen(path):
+            raise NotFound("nothing is there", path=path)
         name, inner = self._split(path)
         if not name:
             raise IsADirectory("is the list of volumes", path=path)
         return _Place(await self._volumes.get(name), inner)
 
-    async def _new_place(self, path: RelPath) -> _Place:
-        """Where a new object goes; makes the volume where that is allowed."""
-        refusal = NAMES.refusal(path)
+    async def _old_place(self, path: RelPath) -> _Place:
+        """As `_place`, of what is to be changed: raises NameRefused for what is hidden."""
+        refusal = self._names.unseen(path)
         if refusal is not None:
             raise refusal
-        if path.rpartition("/")[2] == KEEPER:
-            raise NameRefused("this name is kept for holding directories open", path=path)
+        return await self._place(path)
+
+    async def _new_place(self, path: RelPath) -> _Place:
+        """Where a new object goes; makes the volume where that is allowed."""
+        self._names.insist(path)
         name, inner = self._split(path)
         if not inner:
             raise await self._no_file_here(path, name)
@@ -174,10 +174,12 @@ class ModalStorage:
         name, inner = self._split(path)
         if not name:
             return DIRECTORY
+        if self._names.unseen(path):
+            return None
         book = await self._volumes.find(name)
         if path == ROOT and (not inner or book is None):
             return DIRECTORY
-        if book is None or book.hides(inner):
+        if book is None:
             return None
         with self._naming(path):
             await book.open(inner)
@@ -223,7 +225,7 @@ class ModalStorage:
 
     async def delete(self, path: RelPath, *, expect: Expect = None) -> None:
         with self._naming(path):
-            book, inner = await self._place(path)
+            book, inner = await self._old_place(path)
             await _open_for(book, inner, expect)
             async with book.alone_with(inner):
                 await self._delete(book, inner, expect)
@@ -264,7 +266,7 @@ class ModalStorage:
             return await moves.copy(book, one, other, expect, replace)
 
     async def _ends(self, source: RelPath, target: RelPath) -> tuple[Book, str, str]:
-        book, one = await self._place(source)
+        book, one = await self._old_place(source)
         other_book, other = await self._new_place(target)
         if other_book is not book:
             raise Unsupported("Modal does not copy between volumes", path=source)
@@ -288,7 +290,7 @@ class ModalStorage:
     async def remove_directory(self, path: RelPath) -> None:
         """As `SupportsDirectories.remove_directory`; volumes themselves are never deleted."""
         with self._naming(path):
-            book, inner = await self._place(path)
+            book, inner = await self._old_place(path)
             if not inner:
                 hint = f"use `modal volume delete {book.volume.name}`"
                 raise Unsupported("mountsync never deletes a volume", path=path, hint=hint)
@@ -306,13 +308,12 @@ class ModalStorage:
 class ModalSidecarStorage(ModalStorage):
     """Volumes with mtimes and modes, which a sidecar on the volume keeps."""
 
-    def _mtime_precision(self) -> int | None:
-        return 1
+    _has_sidecar = True
 
     async def set_mtime(self, path: RelPath, mtime_ns: int, *, expect: Expect = None) -> Entry:
         """As `SupportsSetMtime.set_mtime`; durable when `barrier` returns."""
         with self._naming(path):
-            book, inner = await self._place(path)
+            book, inner = await self._old_place(path)
             await book.open(inner)
             native = await book.volume.file(inner)
             book.insist(expect, native, path)
@@ -322,7 +323,7 @@ class ModalSidecarStorage(ModalStorage):
     async def set_mode(self, path: RelPath, mode: int) -> Entry:
         """As `SupportsAttributes.set_mode`; durable when `barrier` returns."""
         with self._naming(path):
-            book, inner = await self._place(path)
+            book, inner = await self._old_place(path)
             await book.open(inner)
             native = await book.volume.look(inner)
             if native is None:
