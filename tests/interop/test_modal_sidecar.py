@@ -159,6 +159,41 @@ async def test_a_damaged_shard_is_ignored_and_mended(server, opened, damage):
     assert shards(server)[path]["d/f"].mtime_ns == T + 5
 
 
+DEEP = b"[" * 100_000
+
+
+async def test_a_hostile_shard_ends_nothing(server, opened, monkeypatch):
+    """Neither a look at it, nor the flush that comes by itself, nor a prune."""
+    monkeypatch.setattr(sidecar_room, "DEBOUNCE", 0.0)
+    path = shard_path(shard_of("d/f"))
+    plant(server, path, DEEP)
+    plant(server, RCLONE_NAME, DEEP)
+    async with opened() as storage:
+        await put(storage, "d/f", b"x", mtime_ns=T)
+        with trio.fail_after(60):
+            while not (shards(server)[path] or {}).get("d/f"):
+                await trio.sleep(0.02)
+        plant(server, path, DEEP)
+        assert await storage.prune_metadata() == 0
+
+
+async def test_a_bug_in_the_flush_that_comes_by_itself_ends_nothing(opened, monkeypatch, caplog):
+    monkeypatch.setattr(sidecar_room, "DEBOUNCE", 0.0)
+
+    def broken(_entries):
+        raise RuntimeError("a bug")
+
+    async with opened() as storage:
+        monkeypatch.setattr(sidecar_room, "encode", broken)
+        await put(storage, "d/f", b"x", mtime_ns=T)
+        with trio.fail_after(60):
+            while "a bug" not in caplog.text:
+                await trio.sleep(0.02)
+        monkeypatch.undo()
+        await storage.barrier()
+        assert (await storage.stat(F)).mtime_ns == T
+
+
 async def test_a_shard_that_cannot_be_read_is_not_written_over(server, opened):
     """Damage on the way is not damage of the shard: its entries must not be lost."""
     async with opened() as storage:

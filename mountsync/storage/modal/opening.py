@@ -51,7 +51,8 @@ async def open_modal(
 ) -> ModalStorage:
     """Opens `volume/folder`, or all volumes for an empty path.
 
-    Raises NameRefused for a path that no volume can hold, NotFound when there is no such volume and none may be made, Unsupported for a v1 volume,
+    Raises NameRefused for a path that no volume can hold,
+    NotFound when there is no such volume and none may be made, Unsupported for a v1 volume,
     Unreachable when Modal does not answer and the volume was never seen from this state folder.
     """
     settings = await read_settings(options, os.environ if environ is None else environ)

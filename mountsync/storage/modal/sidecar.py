@@ -7,6 +7,7 @@ is missing, damaged or of an unknown version counts as empty; one that cannot be
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
@@ -31,6 +32,8 @@ from mountsync.storage.modal.upload import Plainly, Uploader
 from mountsync.storage.modal.volume import Volume
 from mountsync.storage.sources import BytesSource
 from mountsync.storage.together import each
+
+_log = logging.getLogger(__name__)
 
 DEBOUNCE: Final = 2.0
 """Seconds from a change to the flush that takes it and all others of that time along."""
@@ -151,15 +154,23 @@ class Sidecar:
         with scope:
             await trio.sleep(DEBOUNCE)
             while True:
-                try:
-                    await self._flush_all()
-                except MountsyncError:
-                    await trio.sleep(_RETRY)  # the changes are kept; `flush` tells the error to who asks
-                else:
+                if await self._flush_quietly():
                     break
+                await trio.sleep(_RETRY)
         if self._flusher is scope:
             self._flusher = None
             self._go_on()
+
+    async def _flush_quietly(self) -> bool:
+        """Whether all is written. The changes are kept where it is not; `flush` tells the error to who asks."""
+        try:
+            await self._flush_all()
+        except MountsyncError:
+            return False
+        except Exception:  # a task of the system: a bug about times must not end the process
+            _log.exception("internal error")
+            return False
+        return True
 
     def _go_on(self) -> None:
         for shard in self._shards.values():
@@ -176,8 +187,7 @@ class Sidecar:
         scope, self._flusher = self._flusher, trio.CancelScope()
         if scope is not None:
             scope.cancel()
-        with suppress(MountsyncError):  # `flush` is for those who must know
-            await self._flush_all()
+        await self._flush_quietly()  # `flush` is for those who must know
 
     async def _flush_all(self) -> None:
         changed = [name for name, shard in self._shards.items() if shard.changes]
