@@ -46,12 +46,17 @@ class Remembered(msgspec.Struct, frozen=True, omit_defaults=True):
         return (self.size, self.mtime) == (size, mtime)
 
 
+class _Head(msgspec.Struct, frozen=True):
+    version: int
+
+
 class _Shard(msgspec.Struct, frozen=True):
     version: int
     entries: dict[str, Remembered]
 
 
 _DECODER: Final = msgspec.json.Decoder(_Shard)
+_HEAD: Final = msgspec.json.Decoder(_Head)
 _PLAIN: Final = msgspec.json.Decoder()
 T = TypeVar("T")
 
@@ -110,6 +115,12 @@ def decode(data: bytes) -> dict[str, Remembered] | None:
     """The entries of a shard that make sense; None when it is damaged or of a version that is not known."""
     shard = _parsed(_DECODER, data)
     return _valid(shard.entries) if shard is not None and shard.version == _VERSION else None
+
+
+def is_newer(data: bytes) -> bool:
+    """Whether a later version of mountsync wrote this shard, so that it must be left as it is."""
+    head = _parsed(_HEAD, data)
+    return head is not None and head.version > _VERSION
 
 
 def encode(entries: Mapping[str, Remembered]) -> bytes:

@@ -14,6 +14,7 @@ from mountsync.paths import ROOT, RelPath
 from mountsync.storage import api
 from mountsync.storage.modal import sidecar as sidecar_room
 from tests.modal_server import RpcFault
+from tests.modal_server.store import StoreError
 from tests.parts.bodies import get, items, put
 from tests.parts.modal import modal_storage
 
@@ -146,7 +147,7 @@ async def test_a_file_that_others_changed_shows_modals_time(server, opened):
         assert (await storage.stat(RelPath("same"))).mtime_ns == T
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b'{"version":9,"entries":{}}', b"\xff" * 100])
+@pytest.mark.parametrize("damage", [b"", b"{", b'{"version":0,"entries":{}}', b"\xff" * 100])
 async def test_a_damaged_shard_is_ignored_and_mended(server, opened, damage):
     async with opened() as storage:
         await put(storage, "d/f", b"x", mtime_ns=T)
@@ -192,6 +193,91 @@ async def test_a_bug_in_the_flush_that_comes_by_itself_ends_nothing(opened, monk
         monkeypatch.undo()
         await storage.barrier()
         assert (await storage.stat(F)).mtime_ns == T
+
+
+def refuse_ours(server):
+    """The server lets nobody put or list anything in our folder."""
+    refuse_put, entries = server.service._refuse_put, server.service._entries
+
+    def put(volume, file, *, create_only):
+        if ".mountsync" in file.path:
+            raise StoreError("PERMISSION_DENIED", "read-only folder")
+        refuse_put(volume, file, create_only=create_only)
+
+    def listed(volume, path, *, recursive):
+        if path.startswith(".mountsync"):
+            raise StoreError("PERMISSION_DENIED", "private folder")
+        return entries(volume, path, recursive=recursive)
+
+    server.service._refuse_put, server.service._entries = put, listed
+
+
+def block_ours(server):
+    """A file has the name of our folder."""
+    plant(server, ".mountsync", b"a file")
+
+
+@pytest.mark.parametrize("prevent", [refuse_ours, block_ours])
+async def test_a_sidecar_that_cannot_be_written_costs_only_times(server, opened, caplog, prevent):
+    prevent(server)
+    async with opened() as storage:
+        for n in range(5):
+            await put(storage, f"d{n}/f", b"x", mtime_ns=T)
+            await storage.barrier()
+        asked = sum(server.counts.rpc.values())
+        for _ in range(20):
+            await storage.barrier()
+        assert sum(server.counts.rpc.values()) == asked
+        assert (await storage.stat(RelPath("d1/f"))).mtime_ns == T, "while this process lives"
+        if prevent is block_ours:
+            assert await storage.prune_metadata() == 0
+    assert len([r for r in caplog.records if "times and modes" in r.message]) == 1
+    async with opened("b") as storage:
+        found = await items(storage)
+    assert {path for path in found if path.endswith("/f")} == {f"d{n}/f" for n in range(5)}
+    assert found["d1/f"].mtime_ns % 10**9 == 0
+
+
+async def test_a_shard_of_a_newer_version_is_left_as_it_is(server, opened, caplog):
+    path = shard_path(shard_of("d/f"))
+    newer = b'{"version":9,"entries":{"d/f":["another","form"]}}'
+    plant(server, path, newer)
+    async with opened() as storage:
+        await put(storage, "d/f", b"x", mtime_ns=T)
+        await put(storage, "e/f", b"x", mtime_ns=T)
+        await storage.barrier()
+        await storage.set_mtime(F, T + 5)
+    assert stored(server)[path] == newer
+    assert len([r for r in caplog.records if "newer version" in r.message]) == 1
+    async with opened("b") as storage:
+        assert (await storage.stat(F)).mtime_ns % 10**9 == 0
+        assert (await storage.stat(RelPath("e/f"))).mtime_ns == T
+
+
+@pytest.mark.parametrize("later", ["d/b1", "d/another"])
+async def test_who_writes_a_shard_just_after_us_keeps_its_entries(opened, server, monkeypatch, later):
+    """Between our put of it and our look at it, also where what comes is of the same size."""
+    async with opened("a") as a, opened("b") as b:
+        for storage, name in ((a, "d/a0"), (b, "d/b0")):
+            await put(storage, name, b"x", mtime_ns=T)
+            await storage.barrier()
+        await put(a, "d/a1", b"x", mtime_ns=T)
+        uploader = a._volumes.opened[0].sidecar._uploader
+        whole_put = uploader.put
+
+        async def put_and_lose(volume, path, *rest):
+            result = await whole_put(volume, path, *rest)
+            if path == shard_path(shard_of("d/f")):
+                monkeypatch.undo()
+                await put(b, later, b"x", mtime_ns=T)
+                await b.barrier()
+            return result
+
+        monkeypatch.setattr(uploader, "put", put_and_lose)
+        await a.barrier()
+        await put(a, "d/a2", b"x", mtime_ns=T)
+        await a.barrier()
+    assert set(shards(server)[shard_path(shard_of("d/f"))]) == {"d/a0", "d/a1", "d/a2", "d/b0", later}
 
 
 async def test_a_shard_that_cannot_be_read_is_not_written_over(server, opened):
@@ -261,6 +347,7 @@ async def test_changes_of_others_are_seen(server, opened, monkeypatch):
 async def test_it_is_flushed_by_itself(server, opened, monkeypatch):
     monkeypatch.setattr(sidecar_room, "DEBOUNCE", 0.05)
     monkeypatch.setattr(sidecar_room, "_RETRY", 0.05)
+    monkeypatch.setattr(sidecar_room, "_REST", 0.05)
     async with opened() as storage:
         server.faults.rpc.append(RpcFault("VolumePutFiles2", "PERMISSION_DENIED", skip=2, times=2))
         await put(storage, "d/f", b"x", mtime_ns=T)

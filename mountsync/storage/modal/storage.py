@@ -332,7 +332,11 @@ class ModalSidecarStorage(ModalStorage):
             return book.entry(native)
 
     async def barrier(self) -> None:
-        """As `SupportsBarrier.barrier`: writes what the sidecar has not written yet."""
+        """As `SupportsBarrier.barrier`: writes what the sidecar has not written yet.
+
+        Where Modal refuses that, contents are safe all the same, but times and modes are Modal's: that
+        is logged once, and no error.
+        """
         for book in self._volumes.opened:
             if book.sidecar is not None:
                 await book.sidecar.flush()
@@ -356,7 +360,7 @@ class ModalSidecarStorage(ModalStorage):
             ]
             for known in stale:
                 sidecar.set(known, None)
-            await sidecar.flush()
+            await sidecar.flush(strict=bool(stale))
             return len(stale)
 
     async def aclose(self) -> None:
