@@ -15,7 +15,9 @@ from mountsync.errors import (
 )
 from mountsync.model.entry import Problem
 from mountsync.paths import ROOT, RelPath
+from mountsync.storage.api import ABSENT
 from tests.modal_server import RpcFault
+from tests.modal_server.store import Node
 from tests.parts.bodies import get, items, put
 from tests.parts.modal import QUICK, modal_storage
 
@@ -178,6 +180,16 @@ async def test_a_v1_volume_is_refused(server, tmp_path):
     with pytest.raises(Unsupported, match="version 2"):
         async with modal_storage(server, tmp_path / "state", "old"):
             pass
+
+
+@pytest.mark.parametrize("kind", [3, 4, 5], ids=["a link", "a FIFO", "a socket"])
+async def test_what_is_no_file_is_a_problem_and_not_replaced(server, storage, kind):
+    volume = server.volume("data")
+    server.do(lambda: server.store.set(volume, "f", Node(kind, 5)))
+    assert isinstance((await items(storage))["f"], Problem)
+    with pytest.raises(Unsupported):
+        await put(storage, "f", b"x", expect=ABSENT)
+    assert volume.nodes["f"].kind == kind
 
 
 # ---- secrets ----------------------------------------------------------------------------------------

@@ -17,6 +17,10 @@ from mountsync.storage.modal.refusals import TooManyFiles
 from mountsync.storage.modal.transport import NativeEntry, NativeKind
 
 _BATCH: Final = 500
+_UNREADABLE: Final = {
+    NativeKind.SYMLINK: "a link, whose target Modal does not tell; replace it by a file in a container",
+    NativeKind.OTHER: "neither a file nor a folder (a FIFO or a socket); remove it in a container",
+}
 
 
 class Listing:
@@ -111,10 +115,7 @@ def _shown(book: Book, folder: str, natives: list[NativeEntry]) -> Iterator[List
         except NameRefused as error:
             yield RelPath(""), Problem(f"a name in the volume cannot be held: {error}", transient=False)
             continue
-        if native.kind is NativeKind.SYMLINK:
-            yield (
-                path,
-                Problem("a link, whose target Modal does not tell", transient=False, error="Unsupported"),
-            )
-        elif native.kind is not NativeKind.OTHER:
+        if native.kind in _UNREADABLE:
+            yield path, Problem(_UNREADABLE[native.kind], transient=False, error="Unsupported")
+        else:
             yield path, book.entry(native)

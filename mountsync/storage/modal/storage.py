@@ -221,6 +221,9 @@ class ModalStorage:
         try:
             return await self._uploader.put(book.volume, path, source, commit)
         except AlreadyExists as error:
+            found = await book.volume.look(path)
+            if found is not None and found.kind is not NativeKind.DIRECTORY:
+                require_file(found, path)  # what we cannot see is no other version of a file
             raise Stale("something is there already", path=path) from error
 
     async def delete(self, path: RelPath, *, expect: Expect = None) -> None:
