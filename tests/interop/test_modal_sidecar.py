@@ -541,6 +541,47 @@ async def test_a_broken_off_rename_spares_what_others_wrote(server, opened):
             await storage.delete(RelPath("target"))
 
 
+async def break_off_a_rename(server, storage, data=b"12345"):
+    await put(storage, "a", data)
+    server.faults.rpc.append(RpcFault("VolumeRemoveFile2", "PERMISSION_DENIED", 99))
+    with pytest.raises(Exception, match="forbids"):
+        await storage.move(RelPath("a"), RelPath("b"))
+
+
+async def test_a_rename_that_cannot_be_settled_waits_for_the_next_start(server, opened, caplog):
+    async with opened() as storage:
+        await break_off_a_rename(server, storage)
+    async with opened() as storage:
+        await storage.recover_attempts()
+        assert "cannot be settled" in caplog.text
+        assert set(await items(storage)) == {"a", "b"}
+    server.faults.rpc.clear()
+    async with opened() as storage:
+        await storage.recover_attempts()
+        assert set(await items(storage)) == {"b"}
+
+
+async def test_a_large_rename_is_settled_without_reading(server, opened):
+    async with opened() as storage:
+        await break_off_a_rename(server, storage, bytes([7]) * (20 << 20))
+        server.faults.rpc.clear()
+    got = server.counts.get_bytes
+    async with opened() as storage:
+        await storage.recover_attempts()
+        assert set(await items(storage)) == {"b"}
+    assert server.counts.get_bytes - got < 100_000
+
+
+async def test_a_large_copy_that_others_wrote_over_is_read(server, opened):
+    async with opened() as storage:
+        await break_off_a_rename(server, storage, bytes([7]) * (2 << 20))
+        server.faults.rpc.clear()
+    plant(server, "b", bytes([8]) * (2 << 20), mtime=5)
+    async with opened() as storage:
+        await storage.recover_attempts()
+        assert set(await items(storage)) == {"a", "b"}
+
+
 async def test_a_rename_goes_on_where_it_was_broken_off(server, opened):
     async with opened() as storage:
         await put(storage, "a", b"12345", mtime_ns=T)

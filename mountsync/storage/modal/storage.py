@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import ClassVar, Final, NamedTuple
@@ -31,6 +32,8 @@ from mountsync.storage.modal.transport import NativeEntry, NativeKind, Transport
 from mountsync.storage.modal.upload import Hashed, Uploader
 from mountsync.storage.modal.volume import require_file
 from mountsync.storage.modal.volumes import Volumes
+
+_log = logging.getLogger(__name__)
 
 MAX_SIZE: Final = (1 << 40) - 1
 _BLOCK: Final = 4 << 20
@@ -300,12 +303,22 @@ class ModalStorage:
             await directories.remove_directory(book, self._uploader, inner)
 
     async def recover_attempts(self) -> None:
-        """Settles renames that an earlier process left between copy and removal."""
+        """Settles renames that an earlier process left between copy and removal.
+
+        One that cannot be settled now is logged, and its note kept for the next start.
+        """
         for path, note in await self._journal.notes():
-            book = await self._volumes.find(note.name)
-            if book is not None and book.volume.id == note.volume:
-                await moves.recover(book, note)
-            await self._journal.drop(path)
+            try:
+                await self._recover(note)
+            except (PathError, Halted) as error:
+                _log.warning("a rename that was broken off cannot be settled yet: %s", error)
+            else:
+                await self._journal.drop(path)
+
+    async def _recover(self, note: moves.Note) -> None:
+        book = await self._volumes.find(note.name)
+        if book is not None and book.volume.id == note.volume:
+            await moves.recover(book, note)
 
 
 class ModalSidecarStorage(ModalStorage):
