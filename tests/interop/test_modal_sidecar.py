@@ -401,6 +401,22 @@ async def test_prune(server, opened):
         assert left == {"d/h"}
 
 
+async def test_prune_where_there_are_too_many_files(server, opened):
+    """Directory by directory; of one that is not listed at all nothing is known, and nothing dropped."""
+    async with opened() as storage:
+        for path in ("d/f", "d/g", "large/f", "top"):
+            await put(storage, path, b"x", mtime_ns=T)
+        await storage.barrier()
+        volume = server.volume("data")
+        for path in ("d/f", "large/f"):
+            server.do(lambda path=path: server.store.unset(volume, path))
+        server.faults.unreadable.add("large")
+        assert await storage.prune_metadata() == 1
+        server.faults.unreadable.clear()
+        assert await storage.prune_metadata(RelPath("d/g")) == 0
+        assert await storage.prune_metadata() == 1
+
+
 async def test_a_folder_of_a_volume_uses_the_volumes_sidecar(server, opened):
     async with opened(path="data/d/e") as storage:
         await put(storage, "f", b"x", mtime_ns=T)

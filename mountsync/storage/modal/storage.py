@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from typing import ClassVar, Final, NamedTuple
 
 import trio
@@ -26,7 +26,7 @@ from mountsync.paths import ROOT, RelPath, is_within, join
 from mountsync.storage.api import ABSENT, Enforcement, Expect, Listed, Source, StorageInfo
 from mountsync.storage.modal import directories, moves
 from mountsync.storage.modal.book import Book
-from mountsync.storage.modal.listing import Listing, below
+from mountsync.storage.modal.listing import Listing, below, everything
 from mountsync.storage.modal.names import ModalNames
 from mountsync.storage.modal.transport import NativeEntry, NativeKind, Transport
 from mountsync.storage.modal.upload import Hashed, Uploader
@@ -360,19 +360,21 @@ class ModalSidecarStorage(ModalStorage):
     async def prune_metadata(self, path: RelPath = ROOT) -> int:
         """Drops entries of the sidecar under `path` whose file is gone or was changed by others.
 
-        Returns how many. The volume must be named: there is nothing to prune in the list of volumes.
+        Returns how many. Those in a folder that Modal refuses to list are kept. The volume must be named:
+        there is nothing to prune in the list of volumes.
         """
         with self._naming(path):
             book, inner = await self._place(path)
             sidecar = book.sidecar
             assert sidecar is not None
             await book.open_folder("", recursive=True)
-            natives = {native.path: native for native in await _all_below(book, inner)}
-            folder = RelPath(inner)
+            natives, unseen = await _all_below(book, inner)
             stale = [
                 known
-                for known in sidecar.paths()
-                if is_within(RelPath(known), folder) and not book.is_remembered(known, natives.get(known))
+                for known in map(RelPath, sidecar.paths())
+                if is_within(known, RelPath(inner))
+                and not any(is_within(known, RelPath(folder)) for folder in unseen)
+                and not book.is_remembered(known, natives.get(known))
             ]
             for known in stale:
                 sidecar.set(known, None)
@@ -464,8 +466,15 @@ async def _prefixed(book: Book, inner: str, path: RelPath, *, recursive: bool) -
     return ((join(path, name) if name else path, entry) for name, entry in entries)
 
 
-async def _all_below(book: Book, inner: str) -> Sequence[NativeEntry]:
+async def _all_below(book: Book, inner: str) -> tuple[dict[str, NativeEntry], Collection[str]]:
+    """What is at `inner` and below it, by path, and the directories that Modal refuses to list."""
     try:
-        return await book.volume.list(inner, recursive=True)
-    except (NotFound, NotADirectory):
-        return ()
+        natives, refused = await everything(book, inner)
+    except NotFound:
+        return {}, ()
+    except NotADirectory:
+        with suppress(NotADirectory):
+            native = await book.volume.look(inner)
+            return ({} if native is None else {inner: native}), ()
+        return {}, ()
+    return {native.path: native for native in natives}, refused.keys()
