@@ -10,6 +10,7 @@ from mountsync.errors import (
     AccessRefused,
     Halted,
     NameRefused,
+    NotADirectory,
     NotFound,
     Unsupported,
 )
@@ -190,6 +191,31 @@ async def test_what_is_no_file_is_a_problem_and_not_replaced(server, storage, ki
     with pytest.raises(Unsupported):
         await put(storage, "f", b"x", expect=ABSENT)
     assert volume.nodes["f"].kind == kind
+
+
+# ---- what messages name
+
+
+async def test_the_root_of_a_storage_is_named_by_its_place(server, tmp_path):
+    async with modal_storage(server, tmp_path / "one") as storage:
+        await put(storage, "a", b"x")
+    async with modal_storage(server, tmp_path / "two", "data/a/b") as storage:
+        with pytest.raises(NotADirectory, match=r"^data/a/b: a folder above it is a file there; .") as caught:
+            await items(storage)
+    assert caught.value.hint
+
+
+async def test_the_file_that_holds_a_folder_open_is_not_named(server, storage):
+    await put(storage, "a", b"x")
+    with pytest.raises(NotADirectory, match=r"^a/b: "):
+        await storage.make_directory(RelPath("a/b"))
+
+
+async def test_a_volume_that_cannot_be_is_not_told_to_be_made(server, tmp_path):
+    with pytest.raises(NotFound, match="letters, digits") as caught:
+        async with modal_storage(server, tmp_path / "state", "a b"):
+            pass
+    assert "volume create" not in str(caught.value)
 
 
 # ---- secrets ----------------------------------------------------------------------------------------

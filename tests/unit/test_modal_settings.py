@@ -72,7 +72,7 @@ def test_the_server():
     ["ftp://x", "nonsense", ",", "http://x:abc", "http://x:99999", "http://x:0", "http://[::1", "http:///x"],
 )
 def test_a_server_that_is_none(bad):
-    with pytest.raises(ConfigError, match="(https://HOST|unset)"):
+    with pytest.raises(ConfigError, match=r"(https://HOST|unset)"):
         settle(ENV | {"MODAL_SERVER_URL": bad}, {})
 
 

@@ -92,7 +92,7 @@ async def _walk(book: Book, folder: str) -> _Found:
 
 
 def _too_many(error: TooManyFiles) -> Problem:
-    return Problem(error.reason, transient=False)
+    return Problem(f"{error.reason}; {error.hint}" if error.hint else error.reason, transient=False)
 
 
 async def _visible(

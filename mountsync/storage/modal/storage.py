@@ -27,7 +27,8 @@ from mountsync.storage.api import ABSENT, Enforcement, Expect, Listed, Source, S
 from mountsync.storage.modal import directories, moves
 from mountsync.storage.modal.book import Book
 from mountsync.storage.modal.listing import Listing, below, everything
-from mountsync.storage.modal.names import ModalNames
+from mountsync.storage.modal.names import KEEPER, ModalNames
+from mountsync.storage.modal.refusals import LATER
 from mountsync.storage.modal.transport import NativeEntry, NativeKind, Transport
 from mountsync.storage.modal.upload import Hashed, Uploader
 from mountsync.storage.modal.volume import require_file
@@ -131,8 +132,9 @@ class ModalStorage:
         try:
             yield
         except PathError as error:
-            if error.path == self._split(path)[1]:
-                error.path = path
+            inner = self._split(path)[1]
+            if error.path in (inner, f"{inner}/{KEEPER}".lstrip("/")):
+                error.path = path or self._names.base or None
             raise
 
     # the core
@@ -211,7 +213,11 @@ class ModalStorage:
     ) -> Entry:
         """As `Storage.write`; durable on return, but for what the sidecar keeps: see `barrier` there."""
         if source.size > MAX_SIZE:
-            raise TooLarge("a file on a volume must be smaller than 1 TiB", path=path)
+            raise TooLarge(
+                "a file on a volume must be smaller than 1 TiB",
+                path=path,
+                hint="use a chunker over the volume",
+            )
         with self._naming(path):
             book, inner = await self._new_place(path)
             return await self._write(book, inner, source, mtime_ns=mtime_ns, expect=expect)
@@ -442,7 +448,7 @@ class _Commit:
                 )
             if delay is not None:
                 await trio.sleep(delay)
-        raise Unreachable("Modal took the file but does not show it yet", path=self._path)
+        raise Unreachable("Modal took the file but does not show it yet", path=self._path, hint=LATER)
 
     def _is_ours(self, native: NativeEntry, size: int, *, patient: bool) -> bool:
         """Whether what is seen can be what was put.

@@ -121,6 +121,8 @@ def require_file(native: NativeEntry | None, path: str) -> NativeEntry:
         raise IsADirectory("is a directory", path=RelPath(native.path))
     if native.kind is not NativeKind.FILE:
         raise Unsupported(
-            "is a link or a special file, which Modal does not let others read", path=RelPath(native.path)
+            "is a link or a special file, which Modal does not let others read",
+            path=RelPath(native.path),
+            hint="replace it by a file in a container",
         )
     return native

@@ -14,6 +14,7 @@ from mountsync.storage.modal.pins import Pins
 from mountsync.storage.modal.transport import Transport, VolumeFound
 
 _NAME: Final = re.compile(r"(?!ap-[a-zA-Z0-9]{22}$)[a-zA-Z0-9_.-]{1,64}")
+_GOOD_NAMES: Final = "names of volumes are of letters, digits, `-`, `_` and `.`, 64 at most"
 
 
 class Volumes:
@@ -72,6 +73,8 @@ class Volumes:
 
     def _absent(self, name: str) -> NotFound:
         hint = f"make it with `modal volume create --version 2 {name}`, or set create_volumes"
+        if not _NAME.fullmatch(name):
+            hint = _GOOD_NAMES
         return NotFound("there is no such volume", path=name, hint=hint)
 
     async def _find(self, name: str, *, create: bool) -> Book | None:
@@ -79,7 +82,7 @@ class Volumes:
             return self._known[name]
         if not _NAME.fullmatch(name):
             if create:
-                raise NameRefused("a volume cannot have this name", path=name)
+                raise NameRefused("a volume cannot have this name", path=name, hint=_GOOD_NAMES)
             return None
         async with self._lock:
             if name not in self._known:
