@@ -168,6 +168,8 @@ async def _open_checked(settings: MountSettings, database: Database) -> Storage:
     storage = await _open_remote(settings)
     try:
         _check_identity(settings, database, storage)
+        if isinstance(storage, SupportsAttempts):
+            await storage.recover_attempts()
     except BaseException:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + _LAST_WORDS_S):
             await storage.aclose()
@@ -178,10 +180,7 @@ async def _open_checked(settings: MountSettings, database: Database) -> Storage:
 async def _open_remote(settings: MountSettings) -> Storage:
     config = with_environment(load_config(settings.config_path or config_path()), os.environ)
     remotes = Remotes(config.remotes, settings.state_dir / "storages", flags=settings.backend_options)
-    storage = await remotes.open(settings.remote)
-    if isinstance(storage, SupportsAttempts):
-        await storage.recover_attempts()
-    return storage
+    return await remotes.open(settings.remote)
 
 
 async def _open_or_away(

@@ -49,7 +49,7 @@ def to_bytes(path: str) -> bytes:
 
 def is_text(path: str) -> bool:
     """Whether the path is valid Unicode, so that a protocol with UTF-8 strings can carry it."""
-    return not any("\ud800" <= c <= "\udfff" for c in path)
+    return path.isascii() or not any("\ud800" <= c <= "\udfff" for c in path)
 
 
 def join(parent: RelPath, name: str) -> RelPath:

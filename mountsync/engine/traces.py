@@ -12,14 +12,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import structlog
 import trio
 
 from mountsync.engine.bugs import note_bug
+from mountsync.engine.settle import wait_before_retry
 from mountsync.engine.storage_replica import StorageReplica
-from mountsync.errors import MountsyncError, NotADirectory, NotFound, Unreachable
+from mountsync.errors import MountsyncError, NotADirectory, NotFound, Unreachable, Unsupported
 from mountsync.model.entry import DIRECTORY, Entry, Kind
 from mountsync.paths import RelPath, ancestors, is_within, name_of, parent_of, relocate, to_bytes
 from mountsync.state.attempts import Attempt, Attempts, Verb
@@ -56,8 +57,17 @@ class Finding:
     entry: Entry | None = None
 
 
+_FOREIGN: Final = Entry(Kind.SYMLINK)
+"""Stands for what a storage cannot read, and so nobody put there through it."""
 _UNDONE: Final = Finding(Fate.UNDONE)
 _CLEARED: Final = Finding(Fate.CLEARED)
+
+
+class _Retry(NamedTuple):
+    """When a batch that cannot be looked at is tried again, after so many tries before."""
+
+    tries: int
+    at_ns: int
 
 
 class Traces:
@@ -81,6 +91,8 @@ class Traces:
         self._same_content = same_content
         self._clock = clock
         self._lock = trio.Lock()
+        self._retries: dict[int, _Retry] = {}
+        """Batches that were put off."""
 
     @property
     def are_unknown(self) -> bool:
@@ -88,8 +100,8 @@ class Traces:
         return bool(self._attempts.unknown)
 
     def take_up(self) -> None:
-        """What could not be looked at last time is tried once more by the next `settle`."""
-        self._attempts.take_up()
+        """What could not be looked at earlier is tried once more by the next `settle`, ever more rarely."""
+        self._attempts.take_up(lambda batch: self._retries[batch].at_ns <= self._clock())
 
     async def settle(self) -> None:
         """Returns when the base has all that was done. Raises Unreachable.
@@ -106,10 +118,16 @@ class Traces:
                     raise
                 except MountsyncError as error:
                     _log.warning("what was sent earlier cannot be looked at", reason=str(error))
-                    self._attempts.put_off(batch)
+                    self._put_off(batch)
                 except Exception as error:  # noqa: BLE001 - a bug about some files must not end the mount
                     note_bug(error)
-                    self._attempts.put_off(batch)
+                    self._put_off(batch)
+
+    def _put_off(self, batch: int) -> None:
+        tries = self._retries[batch].tries + 1 if batch in self._retries else 0
+        wait = wait_before_retry(tries, transient=True)
+        self._retries[batch] = _Retry(tries, self._clock() + int(wait * _SECOND))
+        self._attempts.put_off(batch)
 
     async def _settle(self, batch: int) -> None:
         steps = self._attempts.steps(batch)
@@ -120,6 +138,7 @@ class Traces:
                 self._record(step, finding)
             self._attempts.forget(batch)
         self._attempts.end(batch)
+        self._retries.pop(batch, None)
 
     def _record(self, step: Attempt, finding: Finding) -> None:
         if finding.fate is Fate.UNDONE:
@@ -266,6 +285,8 @@ class _Inquiry:
                 self._seen[path] = await self._remote.stat(path)
             except (NotFound, NotADirectory):
                 self._seen[path] = None
+            except Unsupported:
+                self._seen[path] = _FOREIGN
         return self._seen[path]
 
     def _now(self, path: RelPath) -> RelPath:

@@ -14,14 +14,15 @@ that a directory is known after one shard, and a change rewrites about one 256th
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from mountsync.paths import OURS
+from mountsync.paths import OURS, is_text
 
 FOLDER: Final = f"{OURS}/metadata"
 RCLONE_NAME: Final = ".rclone-modal-metadata.json"
@@ -45,12 +46,48 @@ class Remembered(msgspec.Struct, frozen=True, omit_defaults=True):
         return (self.size, self.mtime) == (size, mtime)
 
 
+class _Head(msgspec.Struct, frozen=True):
+    version: int
+
+
 class _Shard(msgspec.Struct, frozen=True):
     version: int
     entries: dict[str, Remembered]
 
 
 _DECODER: Final = msgspec.json.Decoder(_Shard)
+_HEAD: Final = msgspec.json.Decoder(_Head)
+_PLAIN: Final = msgspec.json.Decoder()
+T = TypeVar("T")
+
+
+def _parsed(decoder: msgspec.json.Decoder[T], data: bytes) -> T | None:
+    """What the bytes say; None when they are damaged, also so that a decoder would break on them."""
+    try:
+        return decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError, OverflowError):
+        return None
+
+
+_LARGEST: Final = 2**63 - 1
+_MODES: Final = 0o7777
+_VARIANT: Final = re.compile(r"[0-9a-f]{0,64}")
+
+
+def _is_valid(path: str, entry: Remembered) -> bool:
+    """Whether a file system can show what the entry says."""
+    return (
+        is_text(path)
+        and DIRECTORY_SIZE <= entry.size <= _LARGEST
+        and 0 <= entry.mtime <= _LARGEST
+        and (entry.mtime_ns is None or -_LARGEST <= entry.mtime_ns <= _LARGEST)
+        and (entry.mode is None or 0 <= entry.mode <= _MODES)
+        and _VARIANT.fullmatch(entry.variant) is not None
+    )
+
+
+def _valid(entries: Mapping[str, Remembered]) -> dict[str, Remembered]:
+    return {path: entry for path, entry in entries.items() if _is_valid(path, entry)}
 
 
 def shard_of(path: str) -> str:
@@ -75,14 +112,15 @@ def shard_at(path: str) -> str | None:
 
 
 def decode(data: bytes) -> dict[str, Remembered] | None:
-    """The entries of a shard; None when it is damaged or of a version that is not known."""
-    try:
-        shard = _DECODER.decode(data)
-    except msgspec.MsgspecError:
-        return None
-    except UnicodeDecodeError:
-        return None
-    return shard.entries if shard.version == _VERSION else None
+    """The entries of a shard that make sense; None when it is damaged or of a version that is not known."""
+    shard = _parsed(_DECODER, data)
+    return _valid(shard.entries) if shard is not None and shard.version == _VERSION else None
+
+
+def is_newer(data: bytes) -> bool:
+    """Whether a later version of mountsync wrote this shard, so that it must be left as it is."""
+    head = _parsed(_HEAD, data)
+    return head is not None and head.version > _VERSION
 
 
 def encode(entries: Mapping[str, Remembered]) -> bytes:
@@ -108,16 +146,12 @@ def decode_rclone(data: bytes) -> dict[str, Remembered]:
     and mtime. So the names of the fields are matched loosely, and whatever does not hold all three is
     left alone. A wrong guess does no harm: an entry counts only where size and mtime agree with Modal.
     """
-    try:
-        tree = msgspec.json.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return {}
     found: dict[str, Remembered] = {}
-    for path, fields in _records(tree):
+    for path, fields in _records(_parsed(_PLAIN, data)):
         entry = _understood(fields)
         if entry is not None:
             found[path.strip("/")] = entry
-    return found
+    return _valid(found)
 
 
 def _records(tree: object) -> Iterable[tuple[str, dict[str, Any]]]:
@@ -138,7 +172,7 @@ def _understood(fields: Mapping[str, Any]) -> Remembered | None:
     size = _first(plain, _SIZES)
     physical = _nanoseconds(_first(plain, _PHYSICAL))
     source = _nanoseconds(_first(plain, _SOURCE))
-    if not isinstance(size, int) or physical is None or source is None:
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0 or physical is None or source is None:
         return None
     return Remembered(size, physical // 10**9, source)
 
@@ -154,7 +188,7 @@ def _nanoseconds(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         return None
     scale = next((factor for limit, factor in _SCALES if value < limit), 1)
-    return int(value * scale)
+    return int(value * scale) if value <= _LARGEST else None
 
 
 _SCALES: Final = ((10**11, 10**9), (10**14, 10**6), (10**17, 10**3))
@@ -166,8 +200,9 @@ def _from_text(text: str) -> int | None:
     digits = tail[: len(tail) - len(tail.lstrip("0123456789"))]
     try:
         whole = datetime.fromisoformat(head + tail[len(digits) :] if dot else head)
-    except ValueError:
+        seconds = int(whole.timestamp())
+    except (ValueError, OverflowError):
         return None
     if whole.tzinfo is None:
         return None
-    return int(whole.timestamp()) * 10**9 + int(digits.ljust(9, "0")[:9] or 0)
+    return seconds * 10**9 + int(digits.ljust(9, "0")[:9] or 0)

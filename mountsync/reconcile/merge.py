@@ -221,6 +221,9 @@ class Merge:
     def _lone_leaf(self, spot: Spot, side: Side, entry: Entry) -> Fate:
         if spot.base_kind in (None, Kind.DIRECTORY):
             return self._copy(spot, side, entry)
+        unseen = self._unseen(spot.path, side.other)
+        if unseen is not None:
+            return self._refuse(spot.path, unseen)
         changed = self._changed(spot, side, entry)
         if changed is None:
             return self._undecided(spot)
@@ -370,10 +373,22 @@ class Merge:
         if spot.on(target) is None:
             reason = self._names[target].refusal(spot.path)
             if reason is not None:
-                self.out.problems[spot.path] = Problem(reason, transient=False, error="NameRefused")
-                return Fate.HELD
+                return self._refuse(spot.path, reason)
         self._transfer(spot, target, spot.path, entry)
         return Fate.ALIVE
+
+    def _refuse(self, path: RelPath, reason: str) -> Fate:
+        self.out.problems[path] = Problem(reason, transient=False, error="NameRefused")
+        return Fate.HELD
+
+    def _unseen(self, path: RelPath, side: Side) -> str | None:
+        """Why `side` does not show the path whatever it holds: what is missing there was not deleted.
+
+        The source of a one-way run has the last word, also on names that it refuses.
+        """
+        if self._settings.direction is not Direction.BOTH:
+            return None
+        return self._settings.rules(side).refusal(path)
 
     def _transfer(self, spot: Spot, target: Side, origin: RelPath, entry: Entry) -> None:
         """`entry` comes to `target`, in the place of what the spot says is there."""

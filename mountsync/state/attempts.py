@@ -11,7 +11,7 @@ need a base that is right, and that is what has to be found out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -102,10 +102,10 @@ class Attempts:
         self._unknown.pop(batch, None)
         self._put_off[batch] = None
 
-    def take_up(self) -> None:
-        """What was put off may be looked at again. Needs no transaction."""
-        self._unknown.update(self._put_off)
-        self._put_off.clear()
+    def take_up(self, is_due: Callable[[int], bool]) -> None:
+        """Batches that were put off and are due may be looked at again. Needs no transaction."""
+        for batch in [batch for batch in self._put_off if is_due(batch)]:
+            self._unknown[batch] = self._put_off.pop(batch)
 
     @property
     def unknown(self) -> list[int]:

@@ -76,6 +76,10 @@ class NameRules:
                 return refused
         return None
 
+    def depends_on_place(self, name: str) -> bool:  # noqa: ARG002 - for subclasses
+        """Whether a path that ends in `name` can be refused in one folder and not in another."""
+        return self.max_path_bytes is not None
+
     def insist(self, path: RelPath, *, size: int = 0) -> None:
         """Raises what `refusal` gives."""
         refused = self.refusal(path, size=size)

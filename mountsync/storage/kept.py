@@ -23,8 +23,23 @@ def load(place: Path, kind: type[T]) -> T | None:
 
 
 def save(place: Path, value: msgspec.Struct) -> None:
-    """Keeps it for the next start; whoever reads meanwhile finds the old or the new one. Blocks."""
+    """Keeps it for the next start; whoever reads meanwhile finds the old or the new one. Blocks.
+
+    Safe from power loss on return. Raises OSError.
+    """
     place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = place.with_suffix(".new")
-    fresh.write_bytes(msgspec.json.encode(value))
+    with open(fresh, "wb") as file:
+        file.write(msgspec.json.encode(value))
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(fresh, place)
+    _sync_folder(place.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -205,9 +205,10 @@ class Core:
         return self.rules.names.refusal(self._asked(parent_id, name), size=size)
 
     def _asked(self, parent_id: int, name: bytes) -> RelPath:
-        """What the remote's rules are asked about: the whole path only where its length matters."""
-        if self.rules.names.max_path_bytes is None:
-            return RelPath(name.decode("utf-8", "surrogateescape"))
+        """What the remote's rules are asked about: the whole path only where it matters."""
+        alone = RelPath(name.decode("utf-8", "surrogateescape"))
+        if not self.rules.names.depends_on_place(alone):
+            return alone
         above = self.tree.path(parent_id)
         return from_bytes(b"/".join((above, name)) if above else name)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mountsync.formats.modal_sidecar import RCLONE_NAME
 from mountsync.storage.modal.tokens import YOUNG
 from tests.modal_server import ModalServer, RpcFault
 from tests.parts.bodies import body
@@ -108,6 +109,27 @@ def test_the_first_sync_unites(pair: Pair) -> None:
     pair.plant("same", b"equal")
     assert "First sync" in pair.sync().err
     pair.are({"d/ours": b"1", "same": b"equal", "empty": b"", "e/theirs": b"22"})
+
+
+@pytest.mark.parametrize("there", [None, b"theirs"])
+@pytest.mark.parametrize("command", ["bisync", "copy", "sync"])
+def test_a_file_under_a_hidden_name_stays_where_it_is(pair: Pair, command: str, there: bytes | None) -> None:
+    pair.write({RCLONE_NAME: b"ours", "f": b"1"})
+    if there is not None:
+        pair.plant(RCLONE_NAME, there)
+    for _ in range(2):
+        done = pair.shell.here(command, str(pair.folder), pair.remote)
+        assert done.code == 3 and (done.out + done.err).count("this name is kept") == 1
+        assert pair.here() == {RCLONE_NAME: b"ours", "f": b"1"}
+        assert pair.there() == {"f": b"1"} | ({} if there is None else {RCLONE_NAME: there})
+
+
+def test_without_a_sidecar_no_file_is_hidden(pair: Pair) -> None:
+    pair.remote = ":modal,sidecar_metadata=false:data"
+    pair.write({RCLONE_NAME: b"ours", "f": b"1"})
+    for _ in range(2):
+        pair.sync()
+        assert pair.here() == pair.there() == {RCLONE_NAME: b"ours", "f": b"1"}
 
 
 def test_edits_of_both_sides(pair: Pair) -> None:

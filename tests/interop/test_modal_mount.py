@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.modal_server import ModalServer
+from tests.modal_server import ModalServer, RpcFault
 from tests.parts.modal_clients import ModalCommand, modal_command
 from tests.parts.real_mount import Mounted
 
@@ -206,6 +206,18 @@ def test_times_survive_an_empty_cache(mount: ModalMount) -> None:
     mount.start()
     assert (mount.path / "old").stat().st_mtime_ns == 10**18 + 123456789
     assert ".mountsync" not in os.listdir(mount.path)
+
+
+def test_a_mount_starts_although_a_rename_cannot_be_settled(mount: ModalMount, server: ModalServer) -> None:
+    (mount.path / "a").write_bytes(b"x")
+    mount.flush()
+    server.faults.rpc.append(RpcFault("VolumeRemoveFile2", "PERMISSION_DENIED", 99))
+    os.rename(mount.path / "a", mount.path / "b")
+    mount.until(lambda: any(problem.path == "a" for problem in mount.status().problems))
+    mount.run("umount", "--now", str(mount.path))
+    mount._reap()
+    mount.start()
+    assert (mount.path / "b").read_bytes() == b"x"
 
 
 def test_prune_metadata_drops_what_modal_removed(mount: ModalMount, modal: ModalCommand) -> None:

@@ -7,13 +7,14 @@ import json
 import pytest
 import trio
 
-from mountsync.errors import NotFound, Unsupported
+from mountsync.errors import NameRefused, NotFound, Unsupported
 from mountsync.formats import modal_sidecar
 from mountsync.formats.modal_sidecar import FOLDER, RCLONE_NAME, shard_of, shard_path
 from mountsync.paths import ROOT, RelPath
 from mountsync.storage import api
 from mountsync.storage.modal import sidecar as sidecar_room
 from tests.modal_server import RpcFault
+from tests.modal_server.store import StoreError
 from tests.parts.bodies import get, items, put
 from tests.parts.modal import modal_storage
 
@@ -87,6 +88,53 @@ async def test_it_is_hidden_unless_it_is_off(server, opened):
     assert shards(server) == before
 
 
+HIDDEN = [RCLONE_NAME, FOLDER, shard_path("aa"), f"{FOLDER}/d/f", ".mountsync-keep", "d/.mountsync-keep"]
+
+
+@pytest.mark.parametrize("hidden", [*map(RelPath, HIDDEN), RelPath("d/\udcff"), RelPath("\udcff/f")])
+async def test_what_can_never_be_seen_is_not_there_and_cannot_be_made(server, opened, hidden):
+    async with opened() as storage:
+        await put(storage, "f", b"x", mtime_ns=T)
+        before = stored(server)
+        with trio.fail_after(60):
+            assert await storage.stat(hidden) is None
+            with pytest.raises(NotFound):
+                await get(storage, hidden)
+            with pytest.raises(NotFound):
+                async with storage.list(hidden, recursive=True) as batches:
+                    assert [batch async for batch in batches] == []
+            for change in (
+                lambda: put(storage, hidden, b"x"),
+                lambda: storage.delete(hidden),
+                lambda: storage.move(RelPath("f"), hidden),
+                lambda: storage.move(hidden, RelPath("g")),
+                lambda: storage.copy(RelPath("f"), hidden),
+                lambda: storage.make_directory(hidden),
+                lambda: storage.remove_directory(hidden),
+                lambda: storage.set_mtime(hidden, T),
+                lambda: storage.set_mode(hidden, 0o600),
+            ):
+                with pytest.raises(NameRefused):
+                    await change()
+        assert storage.info.names.refusal(hidden) is not None
+        assert stored(server) == before
+
+
+async def test_what_is_hidden_depends_on_the_folder(server, opened):
+    theirs = RelPath(RCLONE_NAME)
+    async with opened(path="data/sub") as storage:
+        assert await put(storage, RCLONE_NAME, b"x") == await storage.stat(theirs)
+    async with opened("b", path="") as storage:
+        assert storage.info.names.refusal(theirs) is None
+        assert storage.info.names.refusal(RelPath(f"data/{RCLONE_NAME}")) is not None
+        assert storage.info.names.depends_on_place(RCLONE_NAME)
+    async with opened("c", sidecar_metadata=False) as storage:
+        assert storage.info.names.refusal(theirs) is None
+        await put(storage, RCLONE_NAME, b"xx")
+        assert await get(storage, RCLONE_NAME) == b"xx"
+        await storage.delete(theirs)
+
+
 async def test_a_file_that_others_changed_shows_modals_time(server, opened):
     async with opened() as storage:
         for name in ("size", "time", "same"):
@@ -99,7 +147,7 @@ async def test_a_file_that_others_changed_shows_modals_time(server, opened):
         assert (await storage.stat(RelPath("same"))).mtime_ns == T
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b'{"version":9,"entries":{}}', b"\xff" * 100])
+@pytest.mark.parametrize("damage", [b"", b"{", b'{"version":0,"entries":{}}', b"\xff" * 100])
 async def test_a_damaged_shard_is_ignored_and_mended(server, opened, damage):
     async with opened() as storage:
         await put(storage, "d/f", b"x", mtime_ns=T)
@@ -110,6 +158,126 @@ async def test_a_damaged_shard_is_ignored_and_mended(server, opened, damage):
         assert set(await items(storage)) == {"d", "d/f"}
         await storage.set_mtime(F, T + 5)
     assert shards(server)[path]["d/f"].mtime_ns == T + 5
+
+
+DEEP = b"[" * 100_000
+
+
+async def test_a_hostile_shard_ends_nothing(server, opened, monkeypatch):
+    """Neither a look at it, nor the flush that comes by itself, nor a prune."""
+    monkeypatch.setattr(sidecar_room, "DEBOUNCE", 0.0)
+    path = shard_path(shard_of("d/f"))
+    plant(server, path, DEEP)
+    plant(server, RCLONE_NAME, DEEP)
+    async with opened() as storage:
+        await put(storage, "d/f", b"x", mtime_ns=T)
+        with trio.fail_after(60):
+            while not (shards(server)[path] or {}).get("d/f"):
+                await trio.sleep(0.02)
+        plant(server, path, DEEP)
+        assert await storage.prune_metadata() == 0
+
+
+async def test_a_bug_in_the_flush_that_comes_by_itself_ends_nothing(opened, monkeypatch, caplog):
+    monkeypatch.setattr(sidecar_room, "DEBOUNCE", 0.0)
+
+    def broken(_entries):
+        raise RuntimeError("a bug")
+
+    async with opened() as storage:
+        monkeypatch.setattr(sidecar_room, "encode", broken)
+        await put(storage, "d/f", b"x", mtime_ns=T)
+        with trio.fail_after(60):
+            while "a bug" not in caplog.text:
+                await trio.sleep(0.02)
+        monkeypatch.undo()
+        await storage.barrier()
+        assert (await storage.stat(F)).mtime_ns == T
+
+
+def refuse_ours(server):
+    """The server lets nobody put or list anything in our folder."""
+    refuse_put, entries = server.service._refuse_put, server.service._entries
+
+    def put(volume, file, *, create_only):
+        if ".mountsync" in file.path:
+            raise StoreError("PERMISSION_DENIED", "read-only folder")
+        refuse_put(volume, file, create_only=create_only)
+
+    def listed(volume, path, *, recursive):
+        if path.startswith(".mountsync"):
+            raise StoreError("PERMISSION_DENIED", "private folder")
+        return entries(volume, path, recursive=recursive)
+
+    server.service._refuse_put, server.service._entries = put, listed
+
+
+def block_ours(server):
+    """A file has the name of our folder."""
+    plant(server, ".mountsync", b"a file")
+
+
+@pytest.mark.parametrize("prevent", [refuse_ours, block_ours])
+async def test_a_sidecar_that_cannot_be_written_costs_only_times(server, opened, caplog, prevent):
+    prevent(server)
+    async with opened() as storage:
+        for n in range(5):
+            await put(storage, f"d{n}/f", b"x", mtime_ns=T)
+            await storage.barrier()
+        asked = sum(server.counts.rpc.values())
+        for _ in range(20):
+            await storage.barrier()
+        assert sum(server.counts.rpc.values()) == asked
+        assert (await storage.stat(RelPath("d1/f"))).mtime_ns == T, "while this process lives"
+        if prevent is block_ours:
+            assert await storage.prune_metadata() == 0
+    assert len([r for r in caplog.records if "times and modes" in r.message]) == 1
+    async with opened("b") as storage:
+        found = await items(storage)
+    assert {path for path in found if path.endswith("/f")} == {f"d{n}/f" for n in range(5)}
+    assert found["d1/f"].mtime_ns % 10**9 == 0
+
+
+async def test_a_shard_of_a_newer_version_is_left_as_it_is(server, opened, caplog):
+    path = shard_path(shard_of("d/f"))
+    newer = b'{"version":9,"entries":{"d/f":["another","form"]}}'
+    plant(server, path, newer)
+    async with opened() as storage:
+        await put(storage, "d/f", b"x", mtime_ns=T)
+        await put(storage, "e/f", b"x", mtime_ns=T)
+        await storage.barrier()
+        await storage.set_mtime(F, T + 5)
+    assert stored(server)[path] == newer
+    assert len([r for r in caplog.records if "newer version" in r.message]) == 1
+    async with opened("b") as storage:
+        assert (await storage.stat(F)).mtime_ns % 10**9 == 0
+        assert (await storage.stat(RelPath("e/f"))).mtime_ns == T
+
+
+@pytest.mark.parametrize("later", ["d/b1", "d/another"])
+async def test_who_writes_a_shard_just_after_us_keeps_its_entries(opened, server, monkeypatch, later):
+    """Between our put of it and our look at it, also where what comes is of the same size."""
+    async with opened("a") as a, opened("b") as b:
+        for storage, name in ((a, "d/a0"), (b, "d/b0")):
+            await put(storage, name, b"x", mtime_ns=T)
+            await storage.barrier()
+        await put(a, "d/a1", b"x", mtime_ns=T)
+        uploader = a._volumes.opened[0].sidecar._uploader
+        whole_put = uploader.put
+
+        async def put_and_lose(volume, path, *rest):
+            result = await whole_put(volume, path, *rest)
+            if path == shard_path(shard_of("d/f")):
+                monkeypatch.undo()
+                await put(b, later, b"x", mtime_ns=T)
+                await b.barrier()
+            return result
+
+        monkeypatch.setattr(uploader, "put", put_and_lose)
+        await a.barrier()
+        await put(a, "d/a2", b"x", mtime_ns=T)
+        await a.barrier()
+    assert set(shards(server)[shard_path(shard_of("d/f"))]) == {"d/a0", "d/a1", "d/a2", "d/b0", later}
 
 
 async def test_a_shard_that_cannot_be_read_is_not_written_over(server, opened):
@@ -179,6 +347,7 @@ async def test_changes_of_others_are_seen(server, opened, monkeypatch):
 async def test_it_is_flushed_by_itself(server, opened, monkeypatch):
     monkeypatch.setattr(sidecar_room, "DEBOUNCE", 0.05)
     monkeypatch.setattr(sidecar_room, "_RETRY", 0.05)
+    monkeypatch.setattr(sidecar_room, "_REST", 0.05)
     async with opened() as storage:
         server.faults.rpc.append(RpcFault("VolumePutFiles2", "PERMISSION_DENIED", skip=2, times=2))
         await put(storage, "d/f", b"x", mtime_ns=T)
@@ -230,6 +399,22 @@ async def test_prune(server, opened):
         assert await storage.prune_metadata() == 0
         left = {path for entries in shards(server).values() for path in entries}
         assert left == {"d/h"}
+
+
+async def test_prune_where_there_are_too_many_files(server, opened):
+    """Directory by directory; of one that is not listed at all nothing is known, and nothing dropped."""
+    async with opened() as storage:
+        for path in ("d/f", "d/g", "large/f", "top"):
+            await put(storage, path, b"x", mtime_ns=T)
+        await storage.barrier()
+        volume = server.volume("data")
+        for path in ("d/f", "large/f"):
+            server.do(lambda path=path: server.store.unset(volume, path))
+        server.faults.unreadable.add("large")
+        assert await storage.prune_metadata() == 1
+        server.faults.unreadable.clear()
+        assert await storage.prune_metadata(RelPath("d/g")) == 0
+        assert await storage.prune_metadata() == 1
 
 
 async def test_a_folder_of_a_volume_uses_the_volumes_sidecar(server, opened):
@@ -370,6 +555,47 @@ async def test_a_broken_off_rename_spares_what_others_wrote(server, opened):
             assert files == {"source": b"12345", "target": b"12345"} | {changed: b"other"}
             await storage.delete(RelPath("source"))
             await storage.delete(RelPath("target"))
+
+
+async def break_off_a_rename(server, storage, data=b"12345"):
+    await put(storage, "a", data)
+    server.faults.rpc.append(RpcFault("VolumeRemoveFile2", "PERMISSION_DENIED", 99))
+    with pytest.raises(Exception, match="forbids"):
+        await storage.move(RelPath("a"), RelPath("b"))
+
+
+async def test_a_rename_that_cannot_be_settled_waits_for_the_next_start(server, opened, caplog):
+    async with opened() as storage:
+        await break_off_a_rename(server, storage)
+    async with opened() as storage:
+        await storage.recover_attempts()
+        assert "cannot be settled" in caplog.text
+        assert set(await items(storage)) == {"a", "b"}
+    server.faults.rpc.clear()
+    async with opened() as storage:
+        await storage.recover_attempts()
+        assert set(await items(storage)) == {"b"}
+
+
+async def test_a_large_rename_is_settled_without_reading(server, opened):
+    async with opened() as storage:
+        await break_off_a_rename(server, storage, bytes([7]) * (20 << 20))
+        server.faults.rpc.clear()
+    got = server.counts.get_bytes
+    async with opened() as storage:
+        await storage.recover_attempts()
+        assert set(await items(storage)) == {"b"}
+    assert server.counts.get_bytes - got < 100_000
+
+
+async def test_a_large_copy_that_others_wrote_over_is_read(server, opened):
+    async with opened() as storage:
+        await break_off_a_rename(server, storage, bytes([7]) * (2 << 20))
+        server.faults.rpc.clear()
+    plant(server, "b", bytes([8]) * (2 << 20), mtime=5)
+    async with opened() as storage:
+        await storage.recover_attempts()
+        assert set(await items(storage)) == {"a", "b"}
 
 
 async def test_a_rename_goes_on_where_it_was_broken_off(server, opened):

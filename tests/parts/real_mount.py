@@ -20,6 +20,7 @@ from mountsync.vfs import fsck
 from tests.parts.readable import readable_within
 from tests.parts.trees import differences, programs_leftovers
 
+_KEPT = ("PATH", "PYTHONPATH", "LANG", "VIRTUAL_ENV")
 READY_S = 30.0
 PATIENCE_S = 60.0
 
@@ -48,7 +49,7 @@ class Mounted:
     @property
     def environment(self) -> dict[str, str]:
         """What the command sees: nothing of the user who runs the tests."""
-        kept = {name: os.environ[name] for name in ("PATH", "LANG", "VIRTUAL_ENV") if name in os.environ}
+        kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         return kept | {
             "HOME": str(self.home),
             "XDG_STATE_HOME": str(self.home / "state"),

@@ -46,7 +46,8 @@ class Shell:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.config = home / "config.toml"
-        kept = {name: os.environ[name] for name in ("PATH", "LANG", "VIRTUAL_ENV") if name in os.environ}
+        names = ("PATH", "PYTHONPATH", "LANG", "VIRTUAL_ENV")
+        kept = {name: os.environ[name] for name in names if name in os.environ}
         self.environment = kept | {
             "HOME": str(home),
             "XDG_STATE_HOME": str(home / "state"),

@@ -64,9 +64,16 @@ def test_the_server():
     several = settle(ENV | {"MODAL_SERVER_URL": "http://a:1, https://b"}, {})
     assert several.servers == ("http://a:1", "https://b")
     assert settle(ENV | {"MODAL_SERVER_URL": "unix:/run/modal"}, {}).servers == ("unix:/run/modal",)
-    for bad in ("ftp://x", "nonsense", ","):
-        with pytest.raises(ConfigError):
-            settle(ENV | {"MODAL_SERVER_URL": bad}, {})
+    assert settle(ENV | {"MODAL_SERVER_URL": "http://[::1]:5"}, {}).servers == ("http://[::1]:5",)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ["ftp://x", "nonsense", ",", "http://x:abc", "http://x:99999", "http://x:0", "http://[::1", "http:///x"],
+)
+def test_a_server_that_is_none(bad):
+    with pytest.raises(ConfigError, match=r"(https://HOST|unset)"):
+        settle(ENV | {"MODAL_SERVER_URL": bad}, {})
 
 
 @pytest.mark.parametrize("half", ["MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET"])

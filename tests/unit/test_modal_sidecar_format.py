@@ -63,10 +63,72 @@ def test_what_is_damaged_or_newer_is_nothing(data):
     assert decode(data) is None
 
 
+def are_valid(entries):
+    for path, entry in entries.items():
+        path.encode()
+        assert abs(entry.mtime_ns or 0) < 2**63 and 0 <= entry.mtime < 2**63
+        assert -1 <= entry.size < 2**63 and 0 <= (entry.mode or 0) <= 0o7777
+        assert set(entry.variant) <= set("0123456789abcdef")
+
+
 @given(st.binary())
 def test_no_bytes_are_an_error(data):
-    decode(data)
-    decode_rclone(data)
+    are_valid(decode(data) or {})
+    are_valid(decode_rclone(data))
+
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from([2**63, -(2**63), 2**64, 10**30, 10**5000, 0o10000, -1])
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from(["0001-01-01T00:00:00Z", "9999-12-31T23:59:59-23:59", "2020-01-01T00:00:00.5+99:99"])
+    | st.text(max_size=6)
+    | st.sampled_from(["~", "a:b", "abc"])
+)
+paths = st.text(max_size=4) | st.sampled_from(["\ud800", "/", "d/f"])
+
+
+def as_json(value):
+    """Also what Python would refuse to write."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{json.dumps(key)}:{as_json(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 10**4000:
+        return "9" * 5001
+    return json.dumps(value)
+
+
+@given(st.dictionaries(paths, st.dictionaries(st.sampled_from("smtpv"), scalars), max_size=4))
+def test_only_what_can_be_shown_comes_out_of_a_shard(entries):
+    are_valid(decode(as_json({"version": 1, "entries": entries}).encode()) or {})
+
+
+fields = st.sampled_from(["size", "modal_size", "modal_mtime", "mtime", "sourceMtime", "mode"])
+
+
+@given(st.dictionaries(paths, st.dictionaries(fields, scalars | st.just(5), min_size=3), max_size=4))
+def test_only_what_can_be_shown_comes_out_of_theirs(entries):
+    are_valid(decode_rclone(as_json(entries).encode()))
+    are_valid(decode_rclone(as_json({"files": entries}).encode()))
+
+
+@pytest.mark.parametrize("deep", [b"[" * 100_000, b'{"version":1,"entries":{},"x":' + b"[" * 100_000])
+def test_what_is_nested_too_deep_is_damaged(deep):
+    assert decode(deep) is None
+    assert decode_rclone(deep) == {}
+
+
+def test_an_entry_that_makes_no_sense_costs_no_other():
+    good = b'"g":{"s":4,"m":1,"t":5}'
+    for bad in (b'"t":9999999999999999999', b'"t":-9999999999999999999', b'"p":4096', b'"p":-1', b'"v":"~"'):
+        data = b'{"version":1,"entries":{"f":{"s":4,"m":1,%s},%s}}' % (bad, good)
+        assert decode(data) == {"g": Remembered(4, 1, 5)}
+
+
+def test_gos_zero_time_is_no_time():
+    entry = {"size": 5, "modal_mtime": 1_700_000_000, "mtime": "0001-01-01T00:00:00Z"}
+    assert decode_rclone(json.dumps({KEY: entry}).encode()) == {}
 
 
 @given(shards, st.dictionaries(st.sampled_from([KEY, "other"]), st.none() | remembered))

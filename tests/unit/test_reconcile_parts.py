@@ -20,6 +20,7 @@ from mountsync.model.plan import (
     Plan,
     Put,
     SetAttributes,
+    path_of,
 )
 from mountsync.model.side import Side
 from mountsync.model.status import SessionState
@@ -362,6 +363,15 @@ def test_a_refused_name_is_a_problem_of_its_path_only() -> None:
     assert [x.path for x in plan.to_b if isinstance(x, Put)] == [Q] and len(plan.to_b) == 1
     assert plan.problems[RelPath("x:y")].reason == "no colons"
     assert not plan.to_a
+
+
+def test_what_a_side_does_not_show_was_not_deleted_there() -> None:
+    hiding = replace(SETTINGS, b=SideRules(refusal=lambda p: "kept" if p == P else None))
+    entry = file(1, "f")
+    base = {P: agree(entry, entry), Q: agree(entry, entry)}
+    plan = reconcile(Scan({P: entry, Q: entry}), Scan({}), base, settings=hiding)
+    assert [path_of(action) for action in plan.to_a] == [Q] and not plan.to_b
+    assert plan.problems[P].reason == "kept"
 
 
 @pytest.mark.parametrize(

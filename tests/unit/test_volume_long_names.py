@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from mountsync.errors import NameTooLong
+from mountsync.errors import NameRefused, NameTooLong
 from mountsync.formats.chunk_names import name_format
+from mountsync.formats.modal_sidecar import RCLONE_NAME
 from mountsync.paths import RelPath
 from mountsync.state.tree import ROOT_ID, Node
 from mountsync.storage.api import NameRules
 from mountsync.storage.chunker.names import chunker_names
+from mountsync.storage.modal.names import ModalNames
 from mountsync.vfs.handles import Handle
 from mountsync.vfs.renaming import EXCHANGE
 
@@ -119,3 +121,14 @@ def test_what_never_travels_may_be_large(kit: Kit):
     handle, node = make(kit, LONG[:240] + b".local", 2 * CHUNK)
     assert node.size == 2 * CHUNK
     kit.volume.release(handle)
+
+
+def test_a_name_that_depends_on_its_folder_is_asked_with_it(tmp_path: Path):
+    kit = Kit(tmp_path, names=ModalNames(base="data"))
+    try:
+        with pytest.raises(NameRefused, match="kept"):
+            make(kit, RCLONE_NAME.encode())
+        folder = kit.volume.mkdir(ROOT_ID, b"d", 0o755, 0, 0)
+        kit.volume.create(folder.id, RCLONE_NAME.encode(), 0o644, os.O_RDWR, 0, 0)
+    finally:
+        kit.close()

@@ -38,6 +38,10 @@ class ChunkerNames(NameRules):
             return self._refuse_chunks(path, size)
         return refusal
 
+    def depends_on_place(self, name: str) -> bool:
+        """As the base says."""
+        return self.base.depends_on_place(name)
+
     def largest(self, path: RelPath) -> int | None:
         """Bytes: what fits into as many chunks as have short enough names."""
 

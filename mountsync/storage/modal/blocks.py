@@ -18,7 +18,7 @@ from urllib.request import getproxies
 from mountsync.errors import Corrupt, MountsyncError, Unreachable
 from mountsync.storage.modal.http import Answer, BadAnswer, EndedEarly, Give, Http, Tap
 from mountsync.storage.modal.patience import Limits
-from mountsync.storage.modal.refusals import UrlRefused
+from mountsync.storage.modal.refusals import LATER, UrlRefused
 
 T = TypeVar("T")
 
@@ -169,10 +169,12 @@ class BlockCourier:
             except EndedEarly:
                 error = Corrupt("the body of a block ended early")
             except BadAnswer as bad:
-                error = Unreachable(f"Modal's block store answered strangely: {bad}")
+                error = Unreachable(f"Modal's block store answered strangely: {bad}", hint=LATER)
             except (OSError, TimeoutError) as lost:
                 detail = getattr(lost, "strerror", None) or type(lost).__name__
-                error = Unreachable(f"Modal's block store cannot be reached: {detail}")
+                error = Unreachable(
+                    f"Modal's block store cannot be reached: {detail}", hint="check the network and proxies"
+                )
             delay: float = self._limits.first_delay * 2**number * (0.75 + 0.5 * random.random())  # noqa: S311 - no secret
             if time.monotonic() + delay > end:
                 break
@@ -183,9 +185,9 @@ class BlockCourier:
 def _accept(answer: Answer) -> None:
     status = answer.status
     if status == 429 or status >= 500:
-        raise _TryAgain(Unreachable(f"Modal's block store answered {status}"))
+        raise _TryAgain(Unreachable(f"Modal's block store answered {status}", hint=LATER))
     if status >= 300:
-        raise UrlRefused(f"Modal's block store answered {status}")
+        raise UrlRefused(f"Modal's block store answered {status}", hint=LATER)
 
 
 async def _verify(body: tuple[bytes, ...], length: int, header: str | None) -> None:

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final
 
 import trio
 
 from mountsync.errors import Stale
-from mountsync.formats.modal_sidecar import DIRECTORY_SIZE, FOLDER, RCLONE_NAME, Remembered
+from mountsync.formats.modal_sidecar import DIRECTORY_SIZE, Remembered
 from mountsync.model.entry import Entry, Kind
 from mountsync.paths import OURS
 from mountsync.storage.api import ABSENT, Expect
+from mountsync.storage.modal.names import is_hidden
 from mountsync.storage.modal.recent import Recent
 from mountsync.storage.modal.sidecar import Sidecar
 from mountsync.storage.modal.tokens import YOUNG, accepts, token_of
 from mountsync.storage.modal.transport import NativeEntry, NativeKind
 from mountsync.storage.modal.volume import Volume
-
-KEEPER: Final = ".mountsync-keep"
-"""The name of the empty file that holds a directory open where directories go with their last file."""
 
 
 class Book:
@@ -56,11 +53,7 @@ class Book:
 
     def hides(self, path: str) -> bool:
         """Whether the path is no file of the user's."""
-        if path.rpartition("/")[2] == KEEPER:
-            return True
-        if self.sidecar is None:
-            return False
-        return path in (RCLONE_NAME, FOLDER) or path.startswith(f"{FOLDER}/")
+        return is_hidden(path, with_sidecar=self.sidecar is not None)
 
     async def open(self, path: str) -> None:
         """Makes `entry` right for this path. Raises Unreachable."""

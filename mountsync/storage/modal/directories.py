@@ -12,7 +12,8 @@ from typing import Final
 import trio
 
 from mountsync.errors import AlreadyExists, DirectoryNotEmpty, NotADirectory, NotFound
-from mountsync.storage.modal.book import KEEPER, Book
+from mountsync.storage.modal.book import Book
+from mountsync.storage.modal.names import KEEPER
 from mountsync.storage.modal.transport import NativeEntry, NativeKind
 from mountsync.storage.modal.upload import Plainly, Uploader
 from mountsync.storage.sources import BytesSource

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import trio
 
@@ -17,6 +17,10 @@ from mountsync.storage.modal.refusals import TooManyFiles
 from mountsync.storage.modal.transport import NativeEntry, NativeKind
 
 _BATCH: Final = 500
+_UNREADABLE: Final = {
+    NativeKind.SYMLINK: "a link, whose target Modal does not tell; replace it by a file in a container",
+    NativeKind.OTHER: "neither a file nor a folder (a FIFO or a socket); remove it in a container",
+}
 
 
 class Listing:
@@ -42,17 +46,28 @@ class Listing:
 async def below(book: Book, folder: str, *, recursive: bool) -> Iterator[Listed]:
     """What is below `folder` of the volume, with paths relative to it. Raises NotFound, NotADirectory."""
     await book.open_folder(folder, recursive=recursive)
-    natives: list[NativeEntry] = []
-    problems: list[Listed] = []
-    try:
-        natives.extend(await _entries(book, folder, recursive=recursive))
-    except TooManyFiles as error:
-        if recursive:
-            await _walk(book, folder, natives, problems)
-        else:
-            problems.append((RelPath(""), _too_many(error)))
+    natives, refused = await (everything if recursive else _directory)(book, folder)
+    problems: list[Listed] = [(_relative(path, folder), _too_many(error)) for path, error in refused.items()]
     natives = await _visible(book, folder, natives, recursive=recursive)
     return _chain(_shown(book, folder, natives), problems)
+
+
+_Found: TypeAlias = tuple[Sequence[NativeEntry], dict[str, TooManyFiles]]
+
+
+async def everything(book: Book, folder: str) -> _Found:
+    """All that is below a directory, and below it those that Modal refuses to list. As `below` otherwise."""
+    try:
+        return await _entries(book, folder, recursive=True), {}
+    except TooManyFiles:
+        return await _walk(book, folder)
+
+
+async def _directory(book: Book, folder: str) -> _Found:
+    try:
+        return await _entries(book, folder, recursive=False), {}
+    except TooManyFiles as error:
+        return (), {folder: error}
 
 
 async def _entries(book: Book, folder: str, *, recursive: bool) -> Sequence[NativeEntry]:
@@ -62,26 +77,26 @@ async def _entries(book: Book, folder: str, *, recursive: bool) -> Sequence[Nati
     return natives
 
 
-async def _walk(book: Book, folder: str, natives: list[NativeEntry], problems: list[Listed]) -> None:
+async def _walk(book: Book, folder: str) -> _Found:
     """Directory by directory, where one listing of all is refused."""
+    natives: list[NativeEntry] = []
+    refused: dict[str, TooManyFiles] = {}
     left = [folder]
     while left:
         here = left.pop()
-        try:
-            found = await _entries(book, here, recursive=False)
-        except TooManyFiles as error:
-            problems.append((_relative(here, folder), _too_many(error)))
-            continue
+        found, too_large = await _directory(book, here)
+        refused |= too_large
         natives.extend(found)
         left.extend(native.path for native in found if native.kind is NativeKind.DIRECTORY)
+    return natives, refused
 
 
 def _too_many(error: TooManyFiles) -> Problem:
-    return Problem(error.reason, transient=False)
+    return Problem(f"{error.reason}; {error.hint}" if error.hint else error.reason, transient=False)
 
 
 async def _visible(
-    book: Book, folder: str, natives: list[NativeEntry], *, recursive: bool
+    book: Book, folder: str, natives: Sequence[NativeEntry], *, recursive: bool
 ) -> list[NativeEntry]:
     """Without what is ours; the folder `.mountsync` shows only when something else is in it."""
     shown = [native for native in natives if not book.hides(native.path)]
@@ -111,10 +126,7 @@ def _shown(book: Book, folder: str, natives: list[NativeEntry]) -> Iterator[List
         except NameRefused as error:
             yield RelPath(""), Problem(f"a name in the volume cannot be held: {error}", transient=False)
             continue
-        if native.kind is NativeKind.SYMLINK:
-            yield (
-                path,
-                Problem("a link, whose target Modal does not tell", transient=False, error="Unsupported"),
-            )
-        elif native.kind is not NativeKind.OTHER:
+        if native.kind in _UNREADABLE:
+            yield path, Problem(_UNREADABLE[native.kind], transient=False, error="Unsupported")
+        else:
             yield path, book.entry(native)

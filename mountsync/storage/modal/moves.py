@@ -12,9 +12,11 @@ import uuid
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import trio
+from msgspec import structs
 
 from mountsync.errors import AlreadyExists, Corrupt, NotFound, PathError, Stale
 from mountsync.model.entry import Entry
@@ -22,9 +24,12 @@ from mountsync.storage.api import ABSENT, Expect
 from mountsync.storage.modal.attempts import Attempts
 from mountsync.storage.modal.book import Book
 from mountsync.storage.modal.refusals import TryAgain
-from mountsync.storage.modal.tokens import fingerprint
+from mountsync.storage.modal.tokens import fingerprint, mtime_in
 from mountsync.storage.modal.transport import NativeEntry, NativeKind
 from mountsync.storage.modal.volume import require_file
+
+_WORTH_A_NOTE: Final = 1 << 20
+"""From this size in bytes a second writing of the note is cheaper than to read both files after a crash."""
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -38,6 +43,8 @@ class Note(msgspec.Struct, frozen=True):
     target: str
     size: int
     mtime: int
+    copied_at: int | None = None
+    """Modal's mtime of the copy, once it was seen; kept of large files only."""
 
 
 class Journal:
@@ -50,16 +57,20 @@ class Journal:
 
     async def write(self, note: Note) -> Path:
         """Keeps the note; returns its file."""
-        known = await self._load()
         path = self._folder / f"{uuid.uuid4().hex}.json"
+        await self.replace(path, note)
+        return path
+
+    async def replace(self, path: Path, note: Note) -> None:
+        """Keeps the note in this file from now on."""
+        known = await self._load()
         await trio.to_thread.run_sync(self._write, path, note)
         known[path] = note
-        return path
 
     def _write(self, path: Path, note: Note) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = path.with_suffix(".new")
-        with open(temporary, "xb") as file:
+        with open(temporary, "wb") as file:
             file.write(msgspec.json.encode(note))
             file.flush()
             os.fsync(file.fileno())
@@ -139,6 +150,9 @@ async def _move(
             await journal.drop(path)  # refused: nothing was copied
             raise
         entry = await _copied(book, native, target, before)
+        if native.size > _WORTH_A_NOTE:
+            # What tells the copy from a later version: then nothing has to be read to settle it.
+            await journal.replace(path, structs.replace(note, copied_at=mtime_in(entry.token)))
         await _remove_source(book, native, target, entry, fresh=before is None)
         await journal.drop(path)
     return entry
@@ -263,7 +277,7 @@ async def recover(book: Book, note: Note) -> bool:
         return True
     if (source.size, source.mtime) != (note.size, note.mtime) or target.size != note.size:
         return False
-    if not await _equal(book, note.source, note.target):
+    if note.copied_at != target.mtime and not await _equal(book, note.source, note.target):
         return False
     await book.open(note.source)
     await book.open(note.target)

@@ -8,16 +8,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import msgspec
 import trio
 
-from mountsync.errors import Unreachable
-from mountsync.paths import RelPath, rel_path
-from mountsync.storage.kept import load, save
+from mountsync.errors import NameRefused, Unreachable
+from mountsync.paths import RelPath, is_text, rel_path
 from mountsync.storage.modal.book import Book
 from mountsync.storage.modal.download import Slots
 from mountsync.storage.modal.moves import Journal
 from mountsync.storage.modal.patience import Limits
+from mountsync.storage.modal.pins import Pins
 from mountsync.storage.modal.rpc import ModalRpc
 from mountsync.storage.modal.settings import Settings, config_path, load_profiles, settings_from
 from mountsync.storage.modal.sidecar import Sidecar
@@ -26,13 +25,6 @@ from mountsync.storage.modal.transport import Transport, VolumeFound
 from mountsync.storage.modal.upload import Uploader
 from mountsync.storage.modal.volume import Volume
 from mountsync.storage.modal.volumes import Volumes
-
-
-class _Pin(msgspec.Struct, frozen=True):
-    """The volume that was there at the last start, kept so that one can start without the network."""
-
-    volume: str | None
-    label: str
 
 
 async def read_settings(options: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
@@ -59,11 +51,14 @@ async def open_modal(
 ) -> ModalStorage:
     """Opens `volume/folder`, or all volumes for an empty path.
 
-    Raises NotFound when there is no such volume and none may be made, Unsupported for a v1 volume,
+    Raises NameRefused for a path that no volume can hold,
+    NotFound when there is no such volume and none may be made, Unsupported for a v1 volume,
     Unreachable when Modal does not answer and the volume was never seen from this state folder.
     """
     settings = await read_settings(options, os.environ if environ is None else environ)
     base = rel_path(path.strip("/"))
+    if not is_text(base):
+        raise NameRefused("Modal holds only names that are valid UTF-8", path=base, hint="rename it")
     transport = ModalRpc(settings, limits)
     try:
         return await _open(transport, settings, options, base, state_dir, now)
@@ -90,8 +85,9 @@ async def _open(
         sidecar = Sidecar(volume, uploader, trio.current_time) if with_sidecar else None
         return Book(volume, sidecar, now)
 
-    volumes = Volumes(transport, open_book, create=options.get("create_volumes", False) is True)
-    label = await _label(volumes, base, state_dir / "modal-volume.json")
+    pins = Pins(state_dir / "modal-volume.json", base.partition("/")[0])
+    volumes = Volumes(transport, open_book, pins, create=options.get("create_volumes", False) is True)
+    label = await _label(volumes, base, pins)
     host = urlsplit(settings.servers[0]).hostname or "local"
     identity = "/".join(part for part in (f"modal:{host}", settings.environment, label, base) if part)
     kind = ModalSidecarStorage if with_sidecar else ModalStorage
@@ -99,26 +95,15 @@ async def _open(
     return kind(transport, volumes, uploader, journal, base=base, identity=identity, now=now)
 
 
-async def _label(volumes: Volumes, base: RelPath, pin_path: Path) -> str:
+async def _label(volumes: Volumes, base: RelPath, pins: Pins) -> str:
     """What tells this volume from another that takes its name: the id that it had when it was first seen."""
+    was_here = await pins.load()
     name = base.partition("/")[0]
     if not name:
         return ""
-    pin = await trio.to_thread.run_sync(load, pin_path, _Pin)
     try:
-        book = await (volumes.find(name) if volumes.creates else volumes.get(name))
+        await pins.begin(await volumes.identify(name))
     except Unreachable:
-        if pin is None:
+        if not was_here:
             raise
-        return pin.label
-    fresh = _next_pin(pin, book.volume.id if book is not None else None)
-    if fresh != pin:
-        await trio.to_thread.run_sync(save, pin_path, fresh)
-    return fresh.label
-
-
-def _next_pin(pin: _Pin | None, volume: str | None) -> _Pin:
-    """The label stays while the volume does, also when it is made after the first start."""
-    if pin is None or (pin.volume is not None and volume is not None and pin.volume != volume):
-        return _Pin(volume, volume or "new")
-    return _Pin(volume if volume is not None else pin.volume, pin.label)
+    return pins.label

@@ -56,14 +56,20 @@ class UrlRefused(Unreachable):
 RETRIED: Final = frozenset({"DEADLINE_EXCEEDED", "UNAVAILABLE", "CANCELLED", "INTERNAL", "UNKNOWN"})
 """Statuses after which the same call may succeed at once; the outcome of the failed one is unknown."""
 
+LATER: Final = "try again later; status.modal.com tells of disturbances"
+_OTHER_NAME: Final = "choose another name"
 _BY_TEXT: Final[tuple[tuple[str, type[PathError], str], ...]] = (
     ("too many files", TooManyFiles, "Modal refuses to list so many files at once"),
     ("already exists", AlreadyExists, "something is there already"),
-    ("non-directory parent", NotADirectory, "a part of the path above it is a file"),
+    ("non-directory parent", NotADirectory, "a folder above it is a file there"),
     ("is not a directory", NotADirectory, "is not a directory"),
     ("is a directory", IsADirectory, "is a directory"),
     ("is not empty", DirectoryNotEmpty, "the directory is not empty"),
 )
+_HINTS: Final[dict[type[PathError], str]] = {
+    TooManyFiles: "spread them over several folders, with `modal volume cp` and `modal volume rm`",
+    NotADirectory: "choose another path, or move that file away",
+}
 _TEXT_STATUSES: Final = frozenset({"INVALID_ARGUMENT", "FAILED_PRECONDITION", "ABORTED", "ALREADY_EXISTS"})
 
 
@@ -74,21 +80,21 @@ def refusal(status: str, message: str, path: str | None) -> MountsyncError:
     maker = _BY_STATUS.get(status)
     if maker is not None:
         return maker(message, path)
-    return Unreachable(f"Modal answered {status}: {message}", path=path)
+    return Unreachable(f"Modal answered {status}: {message}", path=path, hint=LATER)
 
 
 def _by_text(status: str, message: str, path: str | None) -> MountsyncError:
     lowered = message.lower()
     for text, kind, reason in _BY_TEXT:
         if text in lowered:
-            return kind(reason, path=path)
+            return kind(reason, path=path, hint=_HINTS.get(kind))
     if status == "ALREADY_EXISTS":
         return AlreadyExists("something is there already", path=path)
     if status == "INVALID_ARGUMENT":
-        return NameRefused(f"Modal does not accept this: {message}", path=path)
+        return NameRefused(f"Modal does not accept this: {message}", path=path, hint=_OTHER_NAME)
     if "client version" in lowered:
         return AccessRefused(f"Modal refuses this client: {message}", hint="update the package `modal`")
-    return PathError(f"Modal refused: {message}", path=path)
+    return PathError(f"Modal refused: {message}", path=path, hint=LATER)
 
 
 def _not_found(message: str, path: str | None) -> MountsyncError:
@@ -102,9 +108,19 @@ _BY_STATUS: Final[dict[str, Callable[[str, str | None], MountsyncError]]] = {
     "UNAUTHENTICATED": lambda message, _: AccessRefused(
         f"Modal refuses the credentials: {message}", hint="check the token with `modal token info`"
     ),
-    "PERMISSION_DENIED": lambda message, path: PermissionDenied(f"Modal forbids it: {message}", path=path),
+    "PERMISSION_DENIED": lambda message, path: PermissionDenied(
+        f"Modal forbids it: {message}",
+        path=path,
+        hint="ask the owner of the workspace for the right, or use another token",
+    ),
     "RESOURCE_EXHAUSTED": lambda message, path: Throttled(f"Modal asks to slow down: {message}", path=path),
-    "OUT_OF_RANGE": lambda message, path: NameRefused(f"Modal does not accept this: {message}", path=path),
-    "UNIMPLEMENTED": lambda message, path: Unsupported(f"Modal does not offer this: {message}", path=path),
-    "DATA_LOSS": lambda message, path: PathError(f"Modal reports lost data: {message}", path=path),
+    "OUT_OF_RANGE": lambda message, path: NameRefused(
+        f"Modal does not accept this: {message}", path=path, hint=_OTHER_NAME
+    ),
+    "UNIMPLEMENTED": lambda message, path: Unsupported(
+        f"Modal does not offer this: {message}", path=path, hint="update mountsync"
+    ),
+    "DATA_LOSS": lambda message, path: PathError(
+        f"Modal reports lost data: {message}", path=path, hint="put the file there again, and tell Modal"
+    ),
 }

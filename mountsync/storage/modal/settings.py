@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from mountsync.errors import AccessRefused, ConfigError
+from mountsync.errors import AccessRefused, ConfigError, printable
 
 DEFAULT_SERVERS: Final = "https://api.modal.com,https://api.modal2.com"
 
@@ -139,11 +139,23 @@ def _credentials(
 def _addresses(text: str) -> tuple[str, ...]:
     found = tuple(part.strip() for part in text.split(",") if part.strip())
     for url in found:
-        split = urlsplit(url)
-        if split.scheme not in ("http", "https", "unix") or not (split.hostname or split.path):
-            raise ConfigError(
-                f"MODAL_SERVER_URL: {split.scheme}://… is not a server", hint="use https://HOST[:PORT]"
-            )
+        _refuse_bad(url)
     if not found:
-        raise ConfigError("MODAL_SERVER_URL is empty", hint="unset it")
+        raise ConfigError("the server of Modal (MODAL_SERVER_URL or server_url) is empty", hint="unset it")
     return found
+
+
+def _refuse_bad(url: str) -> None:
+    """Raises ConfigError for what is no address of a server; without the URL, which may hold secrets."""
+    scheme = url.partition(":")[0].lower()
+    try:
+        split = urlsplit(url)
+        is_server = bool(split.hostname) or (scheme == "unix" and bool(split.path))
+        has_port = split.port != 0
+    except ValueError:  # a bad port, half an IPv6 address
+        is_server = has_port = False
+    if scheme not in ("http", "https", "unix") or not is_server or not has_port:
+        raise ConfigError(
+            f"MODAL_SERVER_URL or server_url: {printable(scheme)}://… is not a server",
+            hint="use https://HOST[:PORT], with a port from 1 to 65535",
+        )

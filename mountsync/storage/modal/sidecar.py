@@ -1,19 +1,33 @@
 """Keeps the sidecar of one volume: loads shards when they are needed, writes changes in batches.
 
 Before a shard is written, what another writer did to it since we read it is merged in. Modal has no
-compare-and-swap: a writer in the moment between that look and our put loses its change. A shard that
-is missing, damaged or of an unknown version counts as empty; one that cannot be reached is an error.
+compare-and-swap: a writer in the moment between that look and our put loses its change. What is put is
+read back, so that nobody's later change is taken for ours. A shard that is missing or damaged counts as
+empty; one that cannot be reached is an error. One that is refused, or that a newer version wrote, is
+left as it is: its files show Modal's times, and everything else goes on.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import trio
 
-from mountsync.errors import AlreadyExists, Busy, Corrupt, MountsyncError, NotADirectory, NotFound, Stale
+from mountsync.errors import (
+    AlreadyExists,
+    Busy,
+    Corrupt,
+    MountsyncError,
+    NotADirectory,
+    NotFound,
+    PathError,
+    Stale,
+    Unsupported,
+)
 from mountsync.formats.modal_sidecar import (
     FOLDER,
     RCLONE_NAME,
@@ -21,6 +35,7 @@ from mountsync.formats.modal_sidecar import (
     decode,
     decode_rclone,
     encode,
+    is_newer,
     merge,
     shard_at,
     shard_of,
@@ -32,9 +47,18 @@ from mountsync.storage.modal.volume import Volume
 from mountsync.storage.sources import BytesSource
 from mountsync.storage.together import each
 
+_log = logging.getLogger(__name__)
+
 DEBOUNCE: Final = 2.0
 """Seconds from a change to the flush that takes it and all others of that time along."""
 _RETRY: Final = 30.0
+_REST: Final = 900.0
+"""Seconds until what was refused is tried again."""
+_TRIES: Final = 4
+_BETWEEN_TRIES: Final = 0.1
+_CANNOT_KEEP: Final = (
+    "times and modes of files on the volume %s cannot be kept for now, their contents are safe: %s"
+)
 _FRESH: Final = 5.0
 """Seconds for which the list of shards is believed."""
 _AT_ONCE: Final = 16
@@ -49,6 +73,10 @@ class _Shard:
         """Modal's size and mtime of what was loaded; None: nothing was."""
         self.entries: dict[str, Remembered] = {}
         self.changes: dict[str, Remembered | None] = {}
+        self.is_newer = False
+        """A later version of mountsync wrote it."""
+        self.rests_until: float | None = None
+        """It could not be written, and will not be before that time."""
         self.lock = trio.Lock()
 
 
@@ -64,6 +92,7 @@ class Sidecar:
         self._index: dict[str, tuple[int, int]] = {}
         self._index_at: float | None = None
         self._rclone: dict[str, Remembered] | None = None
+        self._is_told = False
         self._flusher: trio.CancelScope | None = None
         self._lock = trio.Lock()
 
@@ -106,26 +135,36 @@ class Sidecar:
             self._index_at = began
 
     async def _list_shards(self) -> Iterable[NativeEntry]:
-        with suppress(NotFound, NotADirectory):
+        try:
             return await self._volume.list(FOLDER, recursive=False)
-        return ()
+        except (NotFound, NotADirectory):
+            return ()
+        except PathError as error:
+            self._tell(error)
+            return ()
 
     async def _load_rclone(self) -> dict[str, Remembered]:
-        native = await self._volume.look(RCLONE_NAME)
-        if native is None or native.size > _RCLONE_MOST:
-            return {}
-        with suppress(Corrupt, Stale):
+        with suppress(PathError):
+            native = await self._volume.look(RCLONE_NAME)
+            if native is None or native.size > _RCLONE_MOST:
+                return {}
             content = await self._volume.content(RCLONE_NAME)
             if content is not None:
                 return await trio.to_thread.run_sync(decode_rclone, content[1])
         return {}
 
     async def _load(self, name: str) -> None:
-        """Reads a shard; one whose bytes are damaged counts as empty until it is written over or mended."""
+        """Reads a shard; what cannot be had of it counts as empty until it is written over or mended."""
         shard = self._shards.setdefault(name, _Shard())
         async with shard.lock:
-            with suppress(Corrupt, Stale):
+            try:
                 await self._read(name, shard)
+                if shard.is_newer:
+                    self._tell(_newer(name))
+            except (Corrupt, Stale):
+                pass
+            except PathError as error:
+                self._tell(error)
 
     async def _read(self, name: str, shard: _Shard) -> None:
         content = await self._volume.content(shard_path(name))
@@ -133,6 +172,7 @@ class Sidecar:
             shard.entries, shard.stamp = {}, self._index.get(name)
             return
         native, data = content
+        shard.is_newer = is_newer(data)
         entries = decode(data) if len(data) < 1 << 16 else await trio.to_thread.run_sync(decode, data)
         shard.entries, shard.stamp = entries or {}, (native.size, native.mtime)
         self._index[name] = (native.size, native.mtime)
@@ -151,15 +191,23 @@ class Sidecar:
         with scope:
             await trio.sleep(DEBOUNCE)
             while True:
-                try:
-                    await self._flush_all()
-                except MountsyncError:
-                    await trio.sleep(_RETRY)  # the changes are kept; `flush` tells the error to who asks
-                else:
+                if await self._flush_quietly() and not self._any_rests():
                     break
+                await trio.sleep(_RETRY)
         if self._flusher is scope:
             self._flusher = None
             self._go_on()
+
+    async def _flush_quietly(self) -> bool:
+        """Whether all is written that can be. The changes are kept; `flush` tells errors to who asks."""
+        try:
+            await self._flush_all()
+        except MountsyncError:
+            return False
+        except Exception:  # noqa: BLE001 - a task of the system: a bug about times must not end the process
+            _log.exception("internal error")
+            return False
+        return True
 
     def _go_on(self) -> None:
         for shard in self._shards.values():
@@ -167,54 +215,109 @@ class Sidecar:
                 self.set(path, entry)
                 return
 
-    async def flush(self) -> None:
-        """Writes all changes; they are on the volume when this returns. Raises what prevents it."""
-        await self._flush_all()
+    async def flush(self, *, strict: bool = False) -> None:
+        """Writes all changes; they are on the volume when this returns, but for what Modal refuses.
+
+        Files whose times and modes cannot be kept are no worse for it: the refusal is logged once, and
+        tried again much later. With `strict` it is raised. Raises Unreachable, Halted.
+        """
+        await self._flush_all(strict=strict)
 
     async def aclose(self) -> None:
         """Stops the debounced flush and writes what is left, if that can be done."""
         scope, self._flusher = self._flusher, trio.CancelScope()
         if scope is not None:
             scope.cancel()
-        with suppress(MountsyncError):  # `flush` is for those who must know
-            await self._flush_all()
+        for shard in self._shards.values():
+            shard.rests_until = None
+        await self._flush_quietly()  # `flush` is for those who must know
 
-    async def _flush_all(self) -> None:
+    async def _flush_all(self, *, strict: bool = False) -> None:
         changed = [name for name, shard in self._shards.items() if shard.changes]
-        await each(changed, self._flush_shard, at_once=_AT_ONCE)
+        if not strict:
+            changed = [name for name in changed if not self._rests(self._shards[name])]
+        await each(changed, partial(self._flush_shard, strict=strict), at_once=_AT_ONCE)
 
-    async def _flush_shard(self, name: str) -> None:
+    def _any_rests(self) -> bool:
+        return any(shard.changes and self._rests(shard) for shard in self._shards.values())
+
+    def _rests(self, shard: _Shard) -> bool:
+        return shard.rests_until is not None and self._clock() < shard.rests_until
+
+    async def _flush_shard(self, name: str, *, strict: bool) -> None:
         shard = self._shards[name]
         async with shard.lock:
-            for _ in range(3):
-                if not shard.changes:
-                    return
-                with suppress(AlreadyExists):
-                    await self._write(name, shard)
-                    return
-        raise Busy("others keep making this shard of the sidecar", path=shard_path(name))
+            try:
+                await self._merge_in(name, shard)
+                shard.rests_until = None
+            except PathError as error:
+                if strict or error.transient:
+                    raise
+                shard.rests_until = self._clock() + _REST
+                self._tell(error)
 
-    async def _write(self, name: str, shard: _Shard) -> None:
-        """Raises AlreadyExists when the shard came into being meanwhile."""
+    def _tell(self, error: PathError) -> None:
+        if not self._is_told:
+            _log.warning(_CANNOT_KEEP, self._volume.name, error)
+            self._is_told = True
+
+    async def _merge_in(self, name: str, shard: _Shard) -> None:
+        """Writes the shard until all changes are in it. Raises Busy when others do so all the time."""
+        for tries in range(_TRIES):
+            if not shard.changes:
+                return
+            with suppress(AlreadyExists):
+                if await self._write(name, shard, trusting=tries == _TRIES - 1):
+                    return
+            await trio.sleep(_BETWEEN_TRIES * tries)
+        raise Busy(
+            "others keep writing this shard of the sidecar", path=shard_path(name), hint="it is tried again"
+        )
+
+    async def _write(self, name: str, shard: _Shard, *, trusting: bool) -> bool:
+        """Returns whether it was seen to be there; the put is enough when `trusting`.
+
+        Raises AlreadyExists when another one came meanwhile, Unsupported for a newer one.
+        """
         path = shard_path(name)
         seen = await self._volume.look(path)
         if seen is not None and shard.stamp != (seen.size, seen.mtime):
             await self._read(name, shard)
         if seen is None:
-            shard.entries = {}
+            shard.entries, shard.is_newer = {}, False
+        if shard.is_newer:
+            raise _newer(name)
         taken = dict(shard.changes)
         entries = merge(shard.entries, taken)
         if seen is not None and entries == shard.entries:
             _settle(shard, taken)
-            return
+            return True
         data = await trio.to_thread.run_sync(encode, entries)
         await self._uploader.put(self._volume, path, BytesSource(data), Plainly(create_only=seen is None))
-        written = await self._volume.look(path)
+        found = await self._read_back(path)
+        same = found is not None and found[1] == data
         shard.entries = entries
-        shard.stamp = (written.size, written.mtime) if written is not None else None
+        shard.stamp = (found[0].size, found[0].mtime) if same and found is not None else None
+        if found is not None and not same and not trusting:
+            return False  # somebody wrote it since: ours may be in it, or not
         if shard.stamp is not None:
             self._index[name] = shard.stamp
         _settle(shard, taken)
+        return True
+
+    async def _read_back(self, path: str) -> tuple[NativeEntry, bytes] | None:
+        """What is there after a put; None when that cannot be seen now."""
+        with suppress(Corrupt, Stale):
+            return await self._volume.content(path)
+        return None
+
+
+def _newer(name: str) -> Unsupported:
+    return Unsupported(
+        "was written by a newer version of mountsync, and is left as it is",
+        path=shard_path(name),
+        hint="update mountsync on this machine",
+    )
 
 
 def _settle(shard: _Shard, taken: dict[str, Remembered | None]) -> None:

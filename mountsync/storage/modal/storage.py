@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from typing import Final, NamedTuple
+import logging
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from typing import ClassVar, Final, NamedTuple
 
 import trio
 
 from mountsync.errors import (
     AlreadyExists,
+    Halted,
     IsADirectory,
-    NameRefused,
     NotADirectory,
     NotFound,
     PathError,
@@ -22,21 +23,23 @@ from mountsync.errors import (
 )
 from mountsync.model.entry import DIRECTORY, Entry, Problem
 from mountsync.paths import ROOT, RelPath, is_within, join
-from mountsync.storage.api import ABSENT, Enforcement, Expect, Listed, NameRules, Source, StorageInfo
+from mountsync.storage.api import ABSENT, Enforcement, Expect, Listed, Source, StorageInfo
 from mountsync.storage.modal import directories, moves
-from mountsync.storage.modal.book import KEEPER, Book
-from mountsync.storage.modal.listing import Listing, below
+from mountsync.storage.modal.book import Book
+from mountsync.storage.modal.listing import Listing, below, everything
+from mountsync.storage.modal.names import KEEPER, ModalNames
+from mountsync.storage.modal.refusals import LATER
 from mountsync.storage.modal.transport import NativeEntry, NativeKind, Transport
 from mountsync.storage.modal.upload import Hashed, Uploader
 from mountsync.storage.modal.volume import require_file
 from mountsync.storage.modal.volumes import Volumes
 
+_log = logging.getLogger(__name__)
+
 MAX_SIZE: Final = (1 << 40) - 1
 _BLOCK: Final = 4 << 20
 _LAST_FLUSH: Final = 10.0
 """Seconds that closing spends on the sidecar."""
-
-NAMES: Final = NameRules(utf8_only=True)
 
 
 class _Place(NamedTuple):
@@ -51,6 +54,8 @@ class ModalStorage:
 
     mtimes are Modal's own and cannot be set: see `ModalSidecarStorage`.
     """
+
+    _has_sidecar: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -67,23 +72,20 @@ class ModalStorage:
         self._volumes = volumes
         self._uploader = uploader
         self._journal = journal
-        self._base = base
+        self._names = ModalNames(base=base, with_sidecar=self._has_sidecar)
         self._now = now
         self._info = StorageInfo(
             type="modal",
             identity=identity,
-            mtime_precision_ns=self._mtime_precision(),
+            mtime_precision_ns=1 if self._has_sidecar else None,
             enforcement=Enforcement.CHECKED,
-            names=NAMES,
+            names=self._names,
             max_size=MAX_SIZE,
             read_block=_BLOCK,
             concurrency=16,
             small_at_once=256,
             flat=True,
         )
-
-    def _mtime_precision(self) -> int | None:
-        return None
 
     @property
     def info(self) -> StorageInfo:
@@ -93,24 +95,27 @@ class ModalStorage:
 
     def _split(self, path: RelPath) -> tuple[str, str]:
         """The volume's name (empty at the root of all volumes) and the path inside it."""
-        whole = f"{self._base}/{path}".strip("/")
-        name, _, inner = whole.partition("/")
-        return name, inner
+        return self._names.split(path)
 
     async def _place(self, path: RelPath) -> _Place:
-        """Where an existing object is. Raises NotFound without such a volume."""
+        """Where an existing object is. Raises NotFound without such a volume, and for what is hidden."""
+        if self._names.unseen(path):
+            raise NotFound("nothing is there", path=path)
         name, inner = self._split(path)
         if not name:
             raise IsADirectory("is the list of volumes", path=path)
         return _Place(await self._volumes.get(name), inner)
 
-    async def _new_place(self, path: RelPath) -> _Place:
-        """Where a new object goes; makes the volume where that is allowed."""
-        refusal = NAMES.refusal(path)
+    async def _old_place(self, path: RelPath) -> _Place:
+        """As `_place`, of what is to be changed: raises NameRefused for what is hidden."""
+        refusal = self._names.unseen(path)
         if refusal is not None:
             raise refusal
-        if path.rpartition("/")[2] == KEEPER:
-            raise NameRefused("this name is kept for holding directories open", path=path)
+        return await self._place(path)
+
+    async def _new_place(self, path: RelPath) -> _Place:
+        """Where a new object goes; makes the volume where that is allowed."""
+        self._names.insist(path)
         name, inner = self._split(path)
         if not inner:
             raise await self._no_file_here(path, name)
@@ -127,8 +132,9 @@ class ModalStorage:
         try:
             yield
         except PathError as error:
-            if error.path == self._split(path)[1]:
-                error.path = path
+            inner = self._split(path)[1]
+            if error.path in (inner, f"{inner}/{KEEPER}".lstrip("/")):
+                error.path = path or self._names.base or None
             raise
 
     # the core
@@ -166,17 +172,19 @@ class ModalStorage:
         path = RelPath(name)
         try:
             return tuple(await _prefixed(await self._volumes.get(name), "", path, recursive=True))
-        except PathError as error:
+        except (PathError, Halted) as error:  # the other volumes are still to be seen
             return ((path, Problem(str(error), transient=error.transient, error=type(error).__name__)),)
 
     async def stat(self, path: RelPath) -> Entry | None:
         name, inner = self._split(path)
         if not name:
             return DIRECTORY
+        if self._names.unseen(path):
+            return None
         book = await self._volumes.find(name)
         if path == ROOT and (not inner or book is None):
             return DIRECTORY
-        if book is None or book.hides(inner):
+        if book is None:
             return None
         with self._naming(path):
             await book.open(inner)
@@ -205,7 +213,11 @@ class ModalStorage:
     ) -> Entry:
         """As `Storage.write`; durable on return, but for what the sidecar keeps: see `barrier` there."""
         if source.size > MAX_SIZE:
-            raise TooLarge("a file on a volume must be smaller than 1 TiB", path=path)
+            raise TooLarge(
+                "a file on a volume must be smaller than 1 TiB",
+                path=path,
+                hint="use a chunker over the volume",
+            )
         with self._naming(path):
             book, inner = await self._new_place(path)
             return await self._write(book, inner, source, mtime_ns=mtime_ns, expect=expect)
@@ -218,11 +230,14 @@ class ModalStorage:
         try:
             return await self._uploader.put(book.volume, path, source, commit)
         except AlreadyExists as error:
+            found = await book.volume.look(path)
+            if found is not None and found.kind is not NativeKind.DIRECTORY:
+                require_file(found, path)  # what we cannot see is no other version of a file
             raise Stale("something is there already", path=path) from error
 
     async def delete(self, path: RelPath, *, expect: Expect = None) -> None:
         with self._naming(path):
-            book, inner = await self._place(path)
+            book, inner = await self._old_place(path)
             await _open_for(book, inner, expect)
             async with book.alone_with(inner):
                 await self._delete(book, inner, expect)
@@ -257,7 +272,7 @@ class ModalStorage:
             return await moves.copy(book, one, other, expect, replace)
 
     async def _ends(self, source: RelPath, target: RelPath) -> tuple[Book, str, str]:
-        book, one = await self._place(source)
+        book, one = await self._old_place(source)
         other_book, other = await self._new_place(target)
         if other_book is not book:
             raise Unsupported("Modal does not copy between volumes", path=source)
@@ -281,31 +296,40 @@ class ModalStorage:
     async def remove_directory(self, path: RelPath) -> None:
         """As `SupportsDirectories.remove_directory`; volumes themselves are never deleted."""
         with self._naming(path):
-            book, inner = await self._place(path)
+            book, inner = await self._old_place(path)
             if not inner:
                 hint = f"use `modal volume delete {book.volume.name}`"
                 raise Unsupported("mountsync never deletes a volume", path=path, hint=hint)
             await directories.remove_directory(book, self._uploader, inner)
 
     async def recover_attempts(self) -> None:
-        """Settles renames that an earlier process left between copy and removal."""
+        """Settles renames that an earlier process left between copy and removal.
+
+        One that cannot be settled now is logged, and its note kept for the next start.
+        """
         for path, note in await self._journal.notes():
-            book = await self._volumes.find(note.name)
-            if book is not None and book.volume.id == note.volume:
-                await moves.recover(book, note)
-            await self._journal.drop(path)
+            try:
+                await self._recover(note)
+            except (PathError, Halted) as error:
+                _log.warning("a rename that was broken off cannot be settled yet: %s", error)
+            else:
+                await self._journal.drop(path)
+
+    async def _recover(self, note: moves.Note) -> None:
+        book = await self._volumes.find(note.name)
+        if book is not None and book.volume.id == note.volume:
+            await moves.recover(book, note)
 
 
 class ModalSidecarStorage(ModalStorage):
     """Volumes with mtimes and modes, which a sidecar on the volume keeps."""
 
-    def _mtime_precision(self) -> int | None:
-        return 1
+    _has_sidecar = True
 
     async def set_mtime(self, path: RelPath, mtime_ns: int, *, expect: Expect = None) -> Entry:
         """As `SupportsSetMtime.set_mtime`; durable when `barrier` returns."""
         with self._naming(path):
-            book, inner = await self._place(path)
+            book, inner = await self._old_place(path)
             await book.open(inner)
             native = await book.volume.file(inner)
             book.insist(expect, native, path)
@@ -315,7 +339,7 @@ class ModalSidecarStorage(ModalStorage):
     async def set_mode(self, path: RelPath, mode: int) -> Entry:
         """As `SupportsAttributes.set_mode`; durable when `barrier` returns."""
         with self._naming(path):
-            book, inner = await self._place(path)
+            book, inner = await self._old_place(path)
             await book.open(inner)
             native = await book.volume.look(inner)
             if native is None:
@@ -324,7 +348,11 @@ class ModalSidecarStorage(ModalStorage):
             return book.entry(native)
 
     async def barrier(self) -> None:
-        """As `SupportsBarrier.barrier`: writes what the sidecar has not written yet."""
+        """As `SupportsBarrier.barrier`: writes what the sidecar has not written yet.
+
+        Where Modal refuses that, contents are safe all the same, but times and modes are Modal's: that
+        is logged once, and no error.
+        """
         for book in self._volumes.opened:
             if book.sidecar is not None:
                 await book.sidecar.flush()
@@ -332,23 +360,25 @@ class ModalSidecarStorage(ModalStorage):
     async def prune_metadata(self, path: RelPath = ROOT) -> int:
         """Drops entries of the sidecar under `path` whose file is gone or was changed by others.
 
-        Returns how many. The volume must be named: there is nothing to prune in the list of volumes.
+        Returns how many. Those in a folder that Modal refuses to list are kept. The volume must be named:
+        there is nothing to prune in the list of volumes.
         """
         with self._naming(path):
             book, inner = await self._place(path)
             sidecar = book.sidecar
             assert sidecar is not None
             await book.open_folder("", recursive=True)
-            natives = {native.path: native for native in await _all_below(book, inner)}
-            folder = RelPath(inner)
+            natives, unseen = await _all_below(book, inner)
             stale = [
                 known
-                for known in sidecar.paths()
-                if is_within(RelPath(known), folder) and not book.is_remembered(known, natives.get(known))
+                for known in map(RelPath, sidecar.paths())
+                if is_within(known, RelPath(inner))
+                and not any(is_within(known, RelPath(folder)) for folder in unseen)
+                and not book.is_remembered(known, natives.get(known))
             ]
             for known in stale:
                 sidecar.set(known, None)
-            await sidecar.flush()
+            await sidecar.flush(strict=bool(stale))
             return len(stale)
 
     async def aclose(self) -> None:
@@ -430,7 +460,7 @@ class _Commit:
                 )
             if delay is not None:
                 await trio.sleep(delay)
-        raise Unreachable("Modal took the file but does not show it yet", path=self._path)
+        raise Unreachable("Modal took the file but does not show it yet", path=self._path, hint=LATER)
 
     def _is_ours(self, native: NativeEntry, size: int, *, patient: bool) -> bool:
         """Whether what is seen can be what was put.
@@ -454,8 +484,15 @@ async def _prefixed(book: Book, inner: str, path: RelPath, *, recursive: bool) -
     return ((join(path, name) if name else path, entry) for name, entry in entries)
 
 
-async def _all_below(book: Book, inner: str) -> Sequence[NativeEntry]:
+async def _all_below(book: Book, inner: str) -> tuple[dict[str, NativeEntry], Collection[str]]:
+    """What is at `inner` and below it, by path, and the directories that Modal refuses to list."""
     try:
-        return await book.volume.list(inner, recursive=True)
-    except (NotFound, NotADirectory):
-        return ()
+        natives, refused = await everything(book, inner)
+    except NotFound:
+        return {}, ()
+    except NotADirectory:
+        with suppress(NotADirectory):
+            native = await book.volume.look(inner)
+            return ({} if native is None else {inner: native}), ()
+        return {}, ()
+    return {native.path: native for native in natives}, refused.keys()

@@ -24,6 +24,11 @@ def token_of(native: NativeEntry, variant: str, *, young: bool) -> Token:
     return Token(core + (f":{variant}" if variant else "") + (PROVISIONAL if young else ""))
 
 
+def mtime_in(token: Token | None) -> int | None:
+    """Modal's mtime that a token of ours holds."""
+    return None if token is None else int(token.removesuffix(PROVISIONAL).split(":")[1])
+
+
 def accepts(expect: Token, native: NativeEntry, variant: str) -> bool:
     """Whether what is there now is what `expect` names."""
     return expect.removesuffix(PROVISIONAL) == token_of(native, variant, young=False)

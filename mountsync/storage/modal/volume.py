@@ -41,7 +41,8 @@ class Volume:
     def _halted(self) -> Halted:
         return Halted(
             f"the volume {self.name!r} was deleted, or deleted and made anew",
-            hint="nothing was sent to it; unmount, look at it, and mount again",
+            hint="nothing was sent to it; `mountsync export` saves what is here, "
+            "then mount with another --cache-dir",
         )
 
     async def look(self, path: str) -> NativeEntry | None:
@@ -155,6 +156,8 @@ def require_file(native: NativeEntry | None, path: str) -> NativeEntry:
         raise IsADirectory("is a directory", path=RelPath(native.path))
     if native.kind is not NativeKind.FILE:
         raise Unsupported(
-            "is a link or a special file, which Modal does not let others read", path=RelPath(native.path)
+            "is a link or a special file, which Modal does not let others read",
+            path=RelPath(native.path),
+            hint="replace it by a file in a container",
         )
     return native
