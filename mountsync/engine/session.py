@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -141,8 +142,10 @@ class Session:
     # What happens to the connection
 
     def lost(self, error: MountsyncError) -> None:
-        """The remote did not answer: offline until a probe succeeds."""
-        if self.condition.offline is None and not isinstance(error, Halted):
+        """The remote did not answer: offline until a probe succeeds; or it halted: until a person acts."""
+        if isinstance(error, Halted):
+            self._halt_remote(error)
+        elif self.condition.offline is None and self.condition.halted is None:
             _log.warning("the remote is out of reach", reason=str(error), retry_every_s=_PROBE_S)
             self.condition.offline = error
             self.condition.changed()
@@ -187,6 +190,9 @@ class Session:
                 entries = await self._root_entries()
         except trio.TooSlowError:
             self._stay_away(Unreachable("the remote did not answer in time"))
+            return False
+        except Halted as error:
+            self._halt_remote(error)
             return False
         except MountsyncError as error:
             self._stay_away(error)
@@ -245,6 +251,20 @@ class Session:
         """More was deleted in the mount than the user allowed for one cycle."""
         self._halt(SessionState.HALTED_DELETES, f"{count} entries were deleted here, more than --max-delete")
 
+    def _halt_remote(self, error: Halted) -> None:
+        """The storage says that it is not the one that it was; our own safety stops stand already."""
+        if self.condition.halted is None:
+            self._halt(SessionState.HALTED_REMOTE, error.reason)
+
+    @contextmanager
+    def _halting(self) -> Iterator[None]:
+        """A Halted that passes through and comes from the storage halts this session too."""
+        try:
+            yield
+        except Halted as error:
+            self._halt_remote(error)
+            raise
+
     def _halt(self, state: SessionState, reason: str) -> None:
         _log.error("halted", reason=reason)
         self.condition.halted = (state, reason)
@@ -264,7 +284,7 @@ class Session:
             self.condition.scanning += 1
             self.condition.changed()
             try:
-                with self._observer.looking() as observation:
+                with self._halting(), self._observer.looking() as observation:
                     look = await self._observer.scan(observation)
                     if not look.entries and not look.problems and self._looks_emptied():
                         self._halt_emptied()
@@ -362,7 +382,7 @@ class Session:
         return frozenset()
 
     async def _follow_hints(self, paths: set[RelPath]) -> None:
-        with self._observer.looking() as observation:
+        with self._halting(), self._observer.looking() as observation:
             look = await self._observer.look_at(paths, observation)
             if any(entry is None and self._is_doubtful(path) for path, entry in look.changed.items()):
                 self.scan_soon()  # it may have been renamed there: only a look at everything can tell
@@ -378,7 +398,7 @@ class Session:
 
     async def look_at(self, paths: set[RelPath]) -> None:
         """Looks at single paths and applies what changed. Raises Unreachable or Halted."""
-        with self._observer.looking() as observation:
+        with self._halting(), self._observer.looking() as observation:
             look = await self._observer.look_at(paths, observation)
             await self._take(look, observation)
 
@@ -428,7 +448,8 @@ class Session:
                 await self._watch_bell.wait()
                 continue
             try:
-                await self._listen()
+                with self._halting():
+                    await self._listen()
             except MountsyncError as error:
                 self.watching = str(error)
                 _log.warning(
@@ -504,7 +525,7 @@ class Session:
             self.conflicts.pop(path, None)
             self.problems.pop(path, None)
         for failure in outcome.failures:
-            if isinstance(failure.error, Unreachable):
+            if isinstance(failure.error, Unreachable | Halted):
                 self.lost(failure.error)
             elif not failure.is_surprise:
                 self._fail(failure.path, failure.error)

@@ -19,7 +19,7 @@ import trio
 
 from mountsync.engine.bugs import note_bug
 from mountsync.engine.storage_replica import StorageReplica
-from mountsync.errors import MountsyncError, NotADirectory, NotFound, Unreachable
+from mountsync.errors import Halted, MountsyncError, NotADirectory, NotFound, Unreachable
 from mountsync.model.entry import DIRECTORY, Entry, Kind
 from mountsync.paths import RelPath, ancestors, is_within, name_of, parent_of, relocate, to_bytes
 from mountsync.state.attempts import Attempt, Attempts, Verb
@@ -92,7 +92,7 @@ class Traces:
         self._attempts.take_up()
 
     async def settle(self) -> None:
-        """Returns when the base has all that was done. Raises Unreachable.
+        """Returns when the base has all that was done. Raises Unreachable or Halted.
 
         A batch at one of whose places the remote could not look is left for later.
         """
@@ -102,7 +102,7 @@ class Traces:
             for batch in self._attempts.unknown:
                 try:
                     await self._settle(batch)
-                except Unreachable:
+                except (Unreachable, Halted):
                     raise
                 except MountsyncError as error:
                     _log.warning("what was sent earlier cannot be looked at", reason=str(error))

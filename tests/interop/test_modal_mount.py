@@ -84,6 +84,40 @@ def test_written_by_modal_read_here(
         assert (mount.path / "put" / name).read_bytes() == data, name
 
 
+@pytest.mark.parametrize("made_anew", [False, True])
+def test_a_volume_that_goes_away_under_a_mount(
+    mount: ModalMount, server: ModalServer, tmp_path: Path, made_anew: bool
+) -> None:
+    (mount.path / "a").write_bytes(b"the only copy")
+    (mount.path / "large").write_bytes(body(200_000))
+    mount.flush()
+    volume = server.volume("data")
+    server.do(lambda: server.store.drop(volume.id))
+    if made_anew:
+        server.volume("data")
+    mount.until(lambda: mount.status().state == "halted-remote")
+    said = mount.run("status", str(mount.path), code=5).stdout
+    assert "was deleted" in said
+    assert "mountsync export" in said
+    assert "--cache-dir" in said
+    assert mount.run("health", str(mount.path), code=5).stdout.startswith(f"{mount.path}: halted: ")
+    mount.run("evict", str(mount.path / "a"), code=5)
+    mount.run("evict", str(mount.path), code=5)
+    (mount.path / "later").write_bytes(b"more")
+    time.sleep(2)
+    mount.run("resume", str(mount.path), "--confirm", code=5)
+    mount.run("flush", str(mount.path), code=5)
+    assert (mount.path / "a").read_bytes() == b"the only copy"
+    assert (mount.path / "large").read_bytes() == body(200_000)
+    if made_anew:
+        assert server.volume("data").nodes == {}
+    mount.run("export", str(mount.path), str(tmp_path / "saved"))
+    assert (tmp_path / "saved" / "a").read_bytes() == b"the only copy"
+    assert (tmp_path / "saved" / "later").read_bytes() == b"more"
+    mount.run("umount", str(mount.path), code=5)
+    mount.run("umount", "--now", str(mount.path))
+
+
 # ---- larger ones ------------------------------------------------------------------------------------
 
 

@@ -25,7 +25,7 @@ from mountsync.engine.pair.replica import PairReplica
 from mountsync.engine.pair.report import Report
 from mountsync.engine.pair.sight import SideView, Sight, whole_scope, with_ancestors
 from mountsync.engine.transfers import Transfers
-from mountsync.errors import MountsyncError, Unreachable
+from mountsync.errors import Halted, MountsyncError, Unreachable
 from mountsync.model.base import Agreed
 from mountsync.model.entry import Digest, Entry, Kind
 from mountsync.model.plan import Conflict, ConflictPolicy, Plan, Side
@@ -153,8 +153,9 @@ class PairRun:
     async def run(self) -> Report:
         """Makes both sides agree as far as that can be done, and tells what is left.
 
-        Raises Unreachable when a side cannot be looked at or goes away, NoSpace when the state cannot be
-        written. On return everything that was done is safe from power loss, and so is the record of it.
+        Raises Unreachable when a side cannot be looked at or goes away, Halted when a storage says that it
+        is not the one that it was, NoSpace when the state cannot be written. On return everything that was
+        done is safe from power loss, and so is the record of it.
         """
         began = time.monotonic()
         await self._load()
@@ -409,7 +410,7 @@ class PairRun:
         old = {path: failure for path, failure in self._failures.items() if not failure.places}
         self._failures = old
         for failure in recorder.failures:
-            if isinstance(failure.error, Unreachable):
+            if isinstance(failure.error, Unreachable | Halted):
                 raise failure.error
             self._failures[failure.path] = failure
             if failure.is_surprise or failure.error.transient:
