@@ -34,6 +34,7 @@ from mountsync.paths import ROOT, RelPath, ancestors, is_ours
 from mountsync.reconcile import Direction, Halt, too_many_deletes
 from mountsync.state.pairs import PairState, Rows
 from mountsync.storage.api import Enforcement, Source, Storage, SupportsAttempts, SupportsBody
+from mountsync.storage.presence import insist_there
 
 _ROUNDS: Final = 5
 _MANY: Final = 500
@@ -153,6 +154,7 @@ class PairRun:
     async def run(self) -> Report:
         """Makes both sides agree as far as that can be done, and tells what is left.
 
+        Raises NotFound when the source of a one-way run does not exist: nothing is to be deleted for that.
         Raises Unreachable when a side cannot be looked at or goes away, Halted when a storage says that it
         is not the one that it was, NoSpace when the state cannot be written. On return everything that was
         done is safe from power loss, and so is the record of it.
@@ -257,6 +259,8 @@ class PairRun:
                 nursery.start_soon(one, side)
         if failed:
             raise failed[0]
+        if not self._two_way and paths is None and not sights[Side.A].count:
+            await insist_there(self._sides[Side.A].storage, "the source")
 
     def _scope(self, sights: Mapping[Side, Sight], paths: set[RelPath] | None) -> set[RelPath]:
         a, b = sights[Side.A], sights[Side.B]
