@@ -88,7 +88,8 @@ def status_lines(status: Status, now: float | None = None) -> list[str]:
     lines = [f"{printable(status.remote)}{where}", f"  {saying(status)}{reason}"]
     lines += _work_lines(status)
     lines += [f"  conflict: {printable(each.path)} ({printable(each.reason)})" for each in status.conflicts]
-    lines += [f"  problem: {printable(each.path)}: {printable(each.reason)}" for each in status.problems]
+    for each in status.problems:
+        lines.append(f"  problem: {printable(each.path) or 'the whole'}: {printable(each.reason)}")
     return lines + _rest_lines(status, now)
 
 

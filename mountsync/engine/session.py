@@ -20,7 +20,16 @@ from mountsync.engine.follow import count_deleted, remote_moves, without
 from mountsync.engine.ledger import Observation
 from mountsync.engine.observe import Look, Observer, Seen
 from mountsync.engine.storage_replica import StorageReplica
-from mountsync.errors import AccessRefused, Halted, MountsyncError, NotFound, Unreachable
+from mountsync.errors import (
+    AccessRefused,
+    Halted,
+    MountsyncError,
+    NotADirectory,
+    NotFound,
+    PathError,
+    PermissionDenied,
+    Unreachable,
+)
 from mountsync.model.entry import Entry, Kind
 from mountsync.model.plan import Conflict, Resolved
 from mountsync.model.status import CycleStatus, SessionState
@@ -219,6 +228,15 @@ class Session:
         return not self.confirmed and self._base.count_shown(without=implied) > 1
 
     async def _root_entries(self) -> int:
+        """How much is in the root; 1 where the remote answers and refuses to say it: a scan tells of that."""
+        try:
+            return await self._count_root()
+        except PathError as error:
+            if error.transient or isinstance(error, NotFound | NotADirectory | PermissionDenied):
+                raise
+            return 1
+
+    async def _count_root(self) -> int:
         count = 0
         async with self._remote.storage.list(ROOT, recursive=False) as batches:
             async for batch in batches:
@@ -312,7 +330,8 @@ class Session:
         for path, error in before.items():
             if self.problems.get(path) is error:
                 del self.problems[path]
-        self.problems.pop(ROOT, None)
+        if ROOT not in look.problems:
+            self.problems.pop(ROOT, None)
 
     async def _take(self, look: Look, observation: Observation) -> None:
         if look.void:
@@ -543,6 +562,8 @@ class Session:
     def _fail(self, path: RelPath, error: MountsyncError) -> None:
         self.problems[path] = error
         self._audience.failed(path, error)
+        if not path:
+            self.condition.changed()  # with a problem of the whole nothing is settled
 
     def _count(self, outcome: Outcome) -> None:
         if not (outcome.to_local or outcome.to_remote or outcome.failures or outcome.conflicts):

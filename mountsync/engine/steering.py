@@ -138,10 +138,14 @@ class Steering:
 
     def _state(self) -> tuple[str, str | None]:
         state, reason = self.condition.state(
-            is_pending=lambda: not self._journal.is_empty,
-            is_waiting=lambda: self._journal.is_waiting(self._volume.clock()),
+            is_pending=lambda: self._is_unseen() or not self._journal.is_empty,
+            is_waiting=lambda: self._is_unseen() or self._journal.is_waiting(self._volume.clock()),
         )
         return state.value, reason
+
+    def _is_unseen(self) -> bool:
+        """Whether the remote as a whole has a problem: nobody knows what is there, so nothing is settled."""
+        return ROOT in self.session.problems
 
     async def status(self) -> Status:
         """All there is to show."""

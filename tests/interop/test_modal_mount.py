@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import time
@@ -116,6 +117,23 @@ def test_a_volume_that_goes_away_under_a_mount(
     assert (tmp_path / "saved" / "later").read_bytes() == b"more"
     mount.run("umount", str(mount.path), code=5)
     mount.run("umount", "--now", str(mount.path))
+
+
+def test_a_folder_that_modal_does_not_list_is_an_error(mount: ModalMount, server: ModalServer) -> None:
+    volume = server.volume("data")
+    server.do(lambda: server.store.plant(volume, "d/f", b"1", mtime=5))
+    server.faults.unreadable.add("d")
+    mount.until((mount.path / "d").exists)
+    for act in (os.listdir, os.rmdir, lambda path: os.stat(path / "f")):
+        with pytest.raises(OSError) as refused:
+            act(mount.path / "d")
+        assert refused.value.errno == errno.EIO
+    mount.until(lambda: [each.path for each in mount.status().problems] == ["d"])
+    server.faults.unreadable.add("")
+    mount.until(lambda: mount.status().state == "waiting-to-retry")
+    server.faults.unreadable.clear()
+    mount.settle()
+    assert (mount.path / "d" / "f").read_bytes() == b"1"
 
 
 # ---- larger ones ------------------------------------------------------------------------------------

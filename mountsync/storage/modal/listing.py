@@ -40,17 +40,19 @@ class Listing:
 
 
 async def below(book: Book, folder: str, *, recursive: bool) -> Iterator[Listed]:
-    """What is below `folder` of the volume, with paths relative to it. Raises NotFound, NotADirectory."""
+    """What is below `folder` of the volume, with paths relative to it. Raises NotFound, NotADirectory.
+
+    Where Modal refuses to list so much: recursive, a Problem for each such directory, else TooManyFiles.
+    """
     await book.open_folder(folder, recursive=recursive)
     natives: list[NativeEntry] = []
     problems: list[Listed] = []
     try:
         natives.extend(await _entries(book, folder, recursive=recursive))
-    except TooManyFiles as error:
-        if recursive:
-            await _walk(book, folder, natives, problems)
-        else:
-            problems.append((RelPath(""), _too_many(error)))
+    except TooManyFiles:
+        if not recursive:
+            raise
+        await _walk(book, folder, natives, problems)
     natives = await _visible(book, folder, natives, recursive=recursive)
     return _chain(_shown(book, folder, natives), problems)
 
@@ -99,6 +101,13 @@ def _relative(path: str, folder: str) -> RelPath:
     return rel_path(path[len(folder) :].lstrip("/") if folder else path)
 
 
+def _sayable(path: str, folder: str) -> RelPath:
+    """Where a problem of a name is told that is none: beside it, so that it covers nothing else."""
+    parts = (path[len(folder) :].lstrip("/") if folder else path).split("/")
+    bad = [part in ("", ".", "..") or "\0" in part for part in parts]
+    return RelPath("/".join(repr(part) if wrong else part for part, wrong in zip(parts, bad, strict=True)))
+
+
 def _chain(entries: Iterator[Listed], problems: list[Listed]) -> Iterator[Listed]:
     yield from entries
     yield from problems
@@ -109,7 +118,7 @@ def _shown(book: Book, folder: str, natives: list[NativeEntry]) -> Iterator[List
         try:
             path = _relative(native.path, folder)
         except NameRefused as error:
-            yield RelPath(""), Problem(f"a name in the volume cannot be held: {error}", transient=False)
+            yield _sayable(native.path, folder), Problem(f"the name cannot be held: {error}", transient=False)
             continue
         if native.kind is NativeKind.SYMLINK:
             yield (
