@@ -483,7 +483,8 @@ def differs(row: BaseRow | None, entry: Entry | None) -> bool:
     then = row.remote
     if then.kind is not entry.kind:
         return True
-    if then.mode is not None and entry.mode is not None and then.mode != entry.mode:
+    agreed = row.local_mode if then.mode is None else then.mode
+    if agreed is not None and entry.mode is not None and agreed != entry.mode:
         return then.kind is not Kind.SYMLINK
     if then.kind is Kind.DIRECTORY:
         return False

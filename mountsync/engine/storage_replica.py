@@ -13,7 +13,7 @@ from typing import Protocol
 
 from mountsync.engine.links import MAX_TARGET, link_path, object_path
 from mountsync.errors import AlreadyExists, NotFound, Stale, Unsupported
-from mountsync.model.entry import DIRECTORY, Digest, Entry, Kind, Problem
+from mountsync.model.entry import DIRECTORY, Digest, Entry, Kind, Problem, usual_mode
 from mountsync.model.plan import Delete, MakeDirectory, MakeSymlink, Move, Put, SetAttributes
 from mountsync.paths import RelPath, is_ours, to_bytes
 from mountsync.storage.api import (
@@ -165,11 +165,13 @@ class StorageReplica:
         return await self._with_mode(action.path, made, action.entry.mode)
 
     async def _with_mode(self, path: RelPath, made: Entry, mode: int | None) -> Entry:
-        if mode is None or made.mode is None or made.mode == mode:
+        there = usual_mode(made.kind) if made.mode is None else made.mode
+        if self._modes is None or mode is None or mode == there:
             return made
-        if self._modes is None:
-            return made
-        return replace(await self._modes.set_mode(path, mode), digest=made.digest)
+        found = await self._modes.set_mode(path, mode)
+        if found.token != made.token:
+            return made  # somebody was faster: what they put there is for the next look
+        return replace(found, digest=made.digest)
 
     async def make_directory(self, action: MakeDirectory) -> Entry:
         if self._folders is None:

@@ -31,7 +31,7 @@ from mountsync.model.entry import Digest, Entry, Kind
 from mountsync.model.plan import Conflict, ConflictPolicy, Plan, Side
 from mountsync.model.status import SessionState
 from mountsync.paths import ROOT, RelPath, ancestors, is_ours
-from mountsync.reconcile import Direction, Halt, too_many_deletes
+from mountsync.reconcile import Direction, Halt, modes_differ, too_many_deletes
 from mountsync.state.pairs import PairState, Rows
 from mountsync.storage.api import Enforcement, Source, Storage, SupportsAttempts, SupportsBody
 from mountsync.storage.presence import insist_there
@@ -283,7 +283,7 @@ class PairRun:
     def _differs(self, x: Entry, y: Entry | None) -> bool:
         if y is None or not self._settings.comparator.same(x, y):
             return True
-        if x.mode != y.mode and None not in (x.mode, y.mode):
+        if modes_differ(x, y, keeps=self._sides[Side.B].sets_modes):
             return True
         return x.kind is Kind.FILE and not self._settings.comparator.near(x.mtime_ns, y.mtime_ns)
 
