@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -134,6 +136,35 @@ def test_a_folder_that_modal_does_not_list_is_an_error(mount: ModalMount, server
     server.faults.unreadable.clear()
     mount.settle()
     assert (mount.path / "d" / "f").read_bytes() == b"1"
+
+
+def test_renames_between_volumes(server: ModalServer, tmp_path: Path) -> None:
+    one, two = server.volume("one"), server.volume("two")
+    server.do(lambda: server.store.plant(one, "cold", body(200_000), mtime=5))
+    server.do(lambda: server.store.plant(one, "d/deep/cold", b"2", mtime=5))
+    mount = ModalMount(tmp_path / "home", "--poll-interval", "1s", spec=":modal:")
+    mount.server_environment = server.environment()
+    mount.start()
+    try:
+        (mount.path / "one" / "warm").write_bytes(b"3")
+        (mount.path / "one" / "warm").chmod(0o755)
+        os.utime(mount.path / "one" / "warm", ns=(7_000_000_000, 7_000_000_001))
+        mount.flush()
+        for name in ("cold", "warm", "d"):
+            (mount.path / "one" / name).rename(mount.path / "two" / name)
+        mount.flush()
+        assert server.do(lambda: {p for p, n in one.nodes.items() if n.kind == 1 and p[0] != "."}) == set()
+        for path, data in {"cold": body(200_000), "warm": b"3", "d/deep/cold": b"2"}.items():
+            assert server.do(partial(server.store.content, two, path)) == data
+        mount.umount()
+        mount.forget_cache()
+        mount.start()
+        found = (mount.path / "two" / "warm").stat()
+        assert (found.st_mtime_ns, stat.S_IMODE(found.st_mode)) == (7_000_000_001, 0o755)
+        assert (mount.path / "two" / "cold").read_bytes() == body(200_000)
+        assert os.listdir(mount.path / "one") == []
+    finally:
+        mount.end()
 
 
 # ---- larger ones ------------------------------------------------------------------------------------
