@@ -43,6 +43,7 @@ from mountsync.engine.storage_replica import Excluded, StorageReplica
 from mountsync.engine.transfers import Transfers
 from mountsync.errors import (
     ConfigError,
+    Halted,
     MountsyncError,
     NotFound,
     StateError,
@@ -138,7 +139,7 @@ async def _with_state(settings: MountSettings, database: Database) -> None:
     storage, late = opening
     mount = _Mount(settings, database, StorageReplica(storage, excluded=_exclusion(settings)))
     try:
-        await mount.run(opener if late else None)
+        await mount.run(partial(_open_late, settings, database) if late else None)
     finally:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + _LAST_WORDS_S):
             await mount.remote.storage.aclose()
@@ -177,6 +178,18 @@ async def _open_checked(settings: MountSettings, database: Database) -> Storage:
     return storage
 
 
+class _OtherRemote(StateError):
+    """The state belongs to another remote than the one that has its name now."""
+
+
+async def _open_late(settings: MountSettings, database: Database) -> Storage:
+    """As `_open_checked`, for a mount that runs already. Raises Halted for another remote."""
+    try:
+        return await _open_checked(settings, database)
+    except _OtherRemote as error:
+        raise Halted(error.reason, hint=error.hint) from error
+
+
 async def _open_remote(settings: MountSettings) -> Storage:
     config = with_environment(load_config(settings.config_path or config_path()), os.environ)
     remotes = Remotes(config.remotes, settings.state_dir / "storages", flags=settings.backend_options)
@@ -202,7 +215,7 @@ async def _open_or_away(
 def _check_identity(settings: MountSettings, database: Database, storage: Storage) -> None:
     known = database.setting("remote")
     if known is not None and known != storage.info.identity:
-        raise StateError(
+        raise _OtherRemote(
             f"the state in {settings.state_dir} belongs to another remote ({known})",
             hint="give another --cache-dir",
         )
@@ -463,8 +476,8 @@ class _Mount:
             if isinstance(self.remote.storage, SupportsUsage):
                 try:
                     usage = await self.remote.storage.usage()
-                except Unreachable:
-                    usage = None
+                except MountsyncError:
+                    usage = None  # a look at the remote tells what is wrong
                 if usage is not None and usage.total is not None and usage.free is not None:
                     self.volume.capacity = (usage.total, usage.free)
             await trio.sleep(_USAGE_EVERY_S)

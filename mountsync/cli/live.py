@@ -45,6 +45,7 @@ _COLOURS: Final = {
     SessionState.WAITING_TO_RETRY.value: "yellow",
     SessionState.HALTED_EMPTIED.value: "red",
     SessionState.HALTED_DELETES.value: "red",
+    SessionState.HALTED_REMOTE.value: "red",
     SessionState.FAILED.value: "red",
 }
 

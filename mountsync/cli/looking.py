@@ -21,6 +21,7 @@ from mountsync.errors import IsADirectory, NotADirectory, NotFound, PathError, U
 from mountsync.model.entry import Entry, Kind, Problem
 from mountsync.paths import ROOT, RelPath, name_of, order_key
 from mountsync.storage.api import Storage
+from mountsync.storage.presence import insist_there
 
 _remote = click.argument("remote")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON (schema: docs/json.schema.json).")
@@ -54,7 +55,10 @@ async def _look(remote: str, flags: BackendOptions, *, recursive: bool) -> Seen:
     """What is in the folder that `remote` names, or the one file that it names."""
     try:
         async with opened(remote, flags) as storage:
-            return await see(storage, recursive=recursive)
+            seen = await see(storage, recursive=recursive)
+            if not seen.entries and not seen.problems:
+                await insist_there(storage, remote)
+            return seen
     except (NotFound, NotADirectory):
         single = await _single(remote, flags)
         if single is None:
@@ -293,6 +297,8 @@ async def _digests(
             return await hashing.digest_all(storage, [(path, single[1])], algorithm, _named(single[0], take))
     async with opened(remote, flags) as storage:
         seen = await see(storage, recursive=True)
+        if not seen.entries and not seen.problems:
+            await insist_there(storage, remote)
         files = [(path, entry) for path, entry in seen.entries if entry.kind is Kind.FILE]
         failed = await hashing.digest_all(storage, files, algorithm, take)
     return [ListedProblem(path=path, reason=each.reason) for path, each in seen.problems] + failed

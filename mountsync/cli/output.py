@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -47,9 +47,12 @@ def ago(seconds: float) -> str:
     return f"{max(0, int(seconds))} s"
 
 
+_HALTED: Final = frozenset(state.value for state in SessionState if state.halted)
+
+
 def exit_code_of_status(status: Status, *, finished: bool) -> int:
     """The exit code that a state stands for; `finished` when both sides were to agree (flush)."""
-    if status.state in (SessionState.HALTED_DELETES.value, SessionState.HALTED_EMPTIED.value):
+    if status.state in _HALTED:
         return 5
     if status.state == SessionState.FAILED.value:
         return 4
@@ -85,7 +88,8 @@ def status_lines(status: Status, now: float | None = None) -> list[str]:
     lines = [f"{printable(status.remote)}{where}", f"  {saying(status)}{reason}"]
     lines += _work_lines(status)
     lines += [f"  conflict: {printable(each.path)} ({printable(each.reason)})" for each in status.conflicts]
-    lines += [f"  problem: {printable(each.path)}: {printable(each.reason)}" for each in status.problems]
+    for each in status.problems:
+        lines.append(f"  problem: {printable(each.path) or 'the whole'}: {printable(each.reason)}")
     return lines + _rest_lines(status, now)
 
 

@@ -19,6 +19,7 @@ from mountsync.errors import (
     AlreadyExists,
     Busy,
     DirectoryNotEmpty,
+    Halted,
     IsADirectory,
     MountsyncError,
     NotADirectory,
@@ -196,7 +197,8 @@ class Executor:
 
     def _refuse_if_broken(self, side: Side, action: Action) -> None:
         if self._offline is not None:
-            raise Unreachable(self._offline.reason, path=path_of(action))
+            silent = Halted if isinstance(self._offline, Halted) else Unreachable
+            raise silent(self._offline.reason, path=path_of(action))
         path = path_of(action)
         for where, bad, error in self._broken:
             if where is side and is_within(path, bad):
@@ -204,7 +206,7 @@ class Executor:
                 raise kind(f"it depends on {printable(bad)}, which failed: {error.reason}", path=path)
 
     def _note_failure(self, side: Side, action: Action, error: MountsyncError) -> None:
-        if isinstance(error, Unreachable):
+        if isinstance(error, Unreachable | Halted):
             self._offline = error
         if isinstance(action, MakeDirectory | Move | Delete):
             self._broken.append((side, path_of(action), error))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import trio
 
 from mountsync.errors import Halted, MountsyncError, Unreachable
+from mountsync.model.saying import way_out
 from mountsync.model.status import SessionState
 
 
@@ -31,6 +32,8 @@ class Condition:
 
     def refusal(self) -> MountsyncError | None:
         """Why a read of something that is not here must fail at once; None when it may be tried."""
+        if self.halted is not None and self.halted[0] is SessionState.HALTED_REMOTE:
+            return Halted(self.halted[1])
         if self.offline is not None:
             return Unreachable(self.offline.reason)
         return None
@@ -38,7 +41,7 @@ class Condition:
     def refuse_if_halted(self) -> None:
         """Raises Halted while a safety stop stands."""
         if self.halted is not None:
-            raise Halted(self.halted[1], hint="look at the remote, then run `mountsync resume --confirm`")
+            raise Halted(self.halted[1], hint=way_out(self.halted[0]))
 
     def changed(self) -> None:
         """Tells everybody that something is different now."""

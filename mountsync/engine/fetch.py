@@ -20,6 +20,7 @@ from mountsync.engine.storage_replica import StorageReplica
 from mountsync.engine.transfers import Running, Transfers
 from mountsync.errors import (
     Corrupt,
+    Halted,
     IsADirectory,
     MountsyncError,
     NotADirectory,
@@ -274,7 +275,7 @@ class Fetcher:
             raise type(error)(error.reason)
 
     def _note(self, error: MountsyncError, path: RelPath | None) -> None:
-        if isinstance(error, Unreachable):
+        if isinstance(error, Unreachable | Halted):
             self._on_unreachable(error)
         elif path and isinstance(error, Stale | NotFound | Corrupt):
             self._on_stale(path)

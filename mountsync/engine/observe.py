@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 import trio
 
 from mountsync.engine.ledger import Ledger, Observation
+from mountsync.engine.problems import as_error
 from mountsync.engine.scope import Place
 from mountsync.engine.storage_replica import StorageReplica
 from mountsync.engine.traces import Traces
@@ -183,7 +184,11 @@ class Observer:
         await self._traces.settle()
 
     async def children(self, node: NodeId) -> None:
-        """Fills a directory that was never listed. Raises Unreachable, or NotFound when it is gone."""
+        """Fills a directory that was never listed.
+
+        Raises Unreachable, NotFound when it is gone, and what the remote refuses to list it for: then it
+        stays one that was never listed, because nobody may take it for empty.
+        """
         await self._traces.settle()
         path = self.remote_path(node)
         if path is None:
@@ -197,7 +202,7 @@ class Observer:
         try:
             async with self._remote.storage.list(path, recursive=False) as batches:
                 async for batch in batches:
-                    found += [item for item in self._remote.shown(batch) if parent_of(item[0]) == path]
+                    found += _members(path, self._remote.shown(batch))
         except NotFound:
             if self._remote.info.empty_directories:
                 raise
@@ -463,6 +468,14 @@ class _Walk:
         self._observer._adopter.mark_listed(complete)
 
 
+def _members(folder: RelPath, batch: Sequence[Listed]) -> list[Listed]:
+    """What stands in the directory itself. Raises the problem that its own listing has with it."""
+    for path, entry in batch:
+        if path == folder and isinstance(entry, Problem):
+            raise as_error(folder, entry)
+    return [item for item in batch if parent_of(item[0]) == folder]
+
+
 def differs(row: BaseRow | None, entry: Entry | None) -> bool:
     """Whether the remote holds something else than what was agreed. Times of equal tokens do not count."""
     if row is None or entry is None:
@@ -470,7 +483,8 @@ def differs(row: BaseRow | None, entry: Entry | None) -> bool:
     then = row.remote
     if then.kind is not entry.kind:
         return True
-    if then.mode is not None and entry.mode is not None and then.mode != entry.mode:
+    agreed = row.local_mode if then.mode is None else then.mode
+    if agreed is not None and entry.mode is not None and agreed != entry.mode:
         return then.kind is not Kind.SYMLINK
     if then.kind is Kind.DIRECTORY:
         return False

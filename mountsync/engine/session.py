@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -19,7 +20,16 @@ from mountsync.engine.follow import count_deleted, remote_moves, without
 from mountsync.engine.ledger import Observation
 from mountsync.engine.observe import Look, Observer, Seen
 from mountsync.engine.storage_replica import StorageReplica
-from mountsync.errors import AccessRefused, Halted, MountsyncError, NotFound, Unreachable
+from mountsync.errors import (
+    AccessRefused,
+    Halted,
+    MountsyncError,
+    NotADirectory,
+    NotFound,
+    PathError,
+    PermissionDenied,
+    Unreachable,
+)
 from mountsync.model.entry import Entry, Kind
 from mountsync.model.plan import Conflict, Resolved
 from mountsync.model.status import CycleStatus, SessionState
@@ -141,8 +151,10 @@ class Session:
     # What happens to the connection
 
     def lost(self, error: MountsyncError) -> None:
-        """The remote did not answer: offline until a probe succeeds."""
-        if self.condition.offline is None and not isinstance(error, Halted):
+        """The remote did not answer: offline until a probe succeeds; or it halted: until a person acts."""
+        if isinstance(error, Halted):
+            self._halt_remote(error)
+        elif self.condition.offline is None and self.condition.halted is None:
             _log.warning("the remote is out of reach", reason=str(error), retry_every_s=_PROBE_S)
             self.condition.offline = error
             self.condition.changed()
@@ -188,6 +200,9 @@ class Session:
         except trio.TooSlowError:
             self._stay_away(Unreachable("the remote did not answer in time"))
             return False
+        except Halted as error:
+            self._halt_remote(error)
+            return False
         except MountsyncError as error:
             self._stay_away(error)
             return False
@@ -213,6 +228,15 @@ class Session:
         return not self.confirmed and self._base.count_shown(without=implied) > 1
 
     async def _root_entries(self) -> int:
+        """How much is in the root; 1 where the remote answers and refuses to say it: a scan tells of that."""
+        try:
+            return await self._count_root()
+        except PathError as error:
+            if error.transient or isinstance(error, NotFound | NotADirectory | PermissionDenied):
+                raise
+            return 1
+
+    async def _count_root(self) -> int:
         count = 0
         async with self._remote.storage.list(ROOT, recursive=False) as batches:
             async for batch in batches:
@@ -245,6 +269,20 @@ class Session:
         """More was deleted in the mount than the user allowed for one cycle."""
         self._halt(SessionState.HALTED_DELETES, f"{count} entries were deleted here, more than --max-delete")
 
+    def _halt_remote(self, error: Halted) -> None:
+        """The storage says that it is not the one that it was; our own safety stops stand already."""
+        if self.condition.halted is None:
+            self._halt(SessionState.HALTED_REMOTE, error.reason)
+
+    @contextmanager
+    def _halting(self) -> Iterator[None]:
+        """A Halted that passes through and comes from the storage halts this session too."""
+        try:
+            yield
+        except Halted as error:
+            self._halt_remote(error)
+            raise
+
     def _halt(self, state: SessionState, reason: str) -> None:
         _log.error("halted", reason=reason)
         self.condition.halted = (state, reason)
@@ -264,7 +302,7 @@ class Session:
             self.condition.scanning += 1
             self.condition.changed()
             try:
-                with self._observer.looking() as observation:
+                with self._halting(), self._observer.looking() as observation:
                     look = await self._observer.scan(observation)
                     if not look.entries and not look.problems and self._looks_emptied():
                         self._halt_emptied()
@@ -292,7 +330,8 @@ class Session:
         for path, error in before.items():
             if self.problems.get(path) is error:
                 del self.problems[path]
-        self.problems.pop(ROOT, None)
+        if ROOT not in look.problems:
+            self.problems.pop(ROOT, None)
 
     async def _take(self, look: Look, observation: Observation) -> None:
         if look.void:
@@ -362,7 +401,7 @@ class Session:
         return frozenset()
 
     async def _follow_hints(self, paths: set[RelPath]) -> None:
-        with self._observer.looking() as observation:
+        with self._halting(), self._observer.looking() as observation:
             look = await self._observer.look_at(paths, observation)
             if any(entry is None and self._is_doubtful(path) for path, entry in look.changed.items()):
                 self.scan_soon()  # it may have been renamed there: only a look at everything can tell
@@ -378,7 +417,7 @@ class Session:
 
     async def look_at(self, paths: set[RelPath]) -> None:
         """Looks at single paths and applies what changed. Raises Unreachable or Halted."""
-        with self._observer.looking() as observation:
+        with self._halting(), self._observer.looking() as observation:
             look = await self._observer.look_at(paths, observation)
             await self._take(look, observation)
 
@@ -428,7 +467,8 @@ class Session:
                 await self._watch_bell.wait()
                 continue
             try:
-                await self._listen()
+                with self._halting():
+                    await self._listen()
             except MountsyncError as error:
                 self.watching = str(error)
                 _log.warning(
@@ -504,7 +544,7 @@ class Session:
             self.conflicts.pop(path, None)
             self.problems.pop(path, None)
         for failure in outcome.failures:
-            if isinstance(failure.error, Unreachable):
+            if isinstance(failure.error, Unreachable | Halted):
                 self.lost(failure.error)
             elif not failure.is_surprise:
                 self._fail(failure.path, failure.error)
@@ -522,6 +562,8 @@ class Session:
     def _fail(self, path: RelPath, error: MountsyncError) -> None:
         self.problems[path] = error
         self._audience.failed(path, error)
+        if not path:
+            self.condition.changed()  # with a problem of the whole nothing is settled
 
     def _count(self, outcome: Outcome) -> None:
         if not (outcome.to_local or outcome.to_remote or outcome.failures or outcome.conflicts):

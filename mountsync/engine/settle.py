@@ -9,12 +9,12 @@ from functools import partial
 from operator import itemgetter
 from typing import Final
 
-from mountsync import errors
 from mountsync.engine.apply import is_surprise
+from mountsync.engine.problems import as_error as _as_error
 from mountsync.engine.scope import Known, Place, Scope
-from mountsync.errors import Busy, MountsyncError, PathError
+from mountsync.errors import MountsyncError
 from mountsync.model.base import Agreed
-from mountsync.model.entry import DIRECTORY, Entry, Kind, Problem
+from mountsync.model.entry import DIRECTORY, Entry, Kind
 from mountsync.model.plan import (
     Action,
     Delete,
@@ -434,15 +434,6 @@ def _look_alike(here: Entry, there: Entry, agreed: Entry) -> bool:
     return kinds == {Kind.DIRECTORY} or (
         kinds == {Kind.SYMLINK} and here.target == there.target == agreed.target
     )
-
-
-def _as_error(path: RelPath, problem: Problem) -> MountsyncError:
-    """What a plan could not decide, as the failure that it is."""
-    kind = getattr(errors, problem.error, PathError)
-    if problem.transient and not kind.transient:
-        kind = Busy
-    found: MountsyncError = kind(problem.reason, path=path)
-    return found
 
 
 def _base_row(place: Place, known: Known, remote: Entry) -> BaseRow:

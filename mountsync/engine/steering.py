@@ -15,13 +15,14 @@ from mountsync.engine.cycle import MountCycles
 from mountsync.engine.session import Session
 from mountsync.engine.transfers import Transfers
 from mountsync.engine.upkeep import Upkeep
-from mountsync.errors import Busy, Halted, MountsyncError, NotFound
+from mountsync.errors import Busy, MountsyncError, NotFound
 from mountsync.model.plan import Conflict, ConflictPolicy, Resolved
 from mountsync.model.status import (
     CacheStatus,
     ConflictStatus,
     CycleStatus,
     ProblemStatus,
+    SessionState,
     Status,
 )
 from mountsync.paths import ROOT, RelPath, from_bytes, rel_path, to_bytes
@@ -138,10 +139,14 @@ class Steering:
 
     def _state(self) -> tuple[str, str | None]:
         state, reason = self.condition.state(
-            is_pending=lambda: not self._journal.is_empty,
-            is_waiting=lambda: self._journal.is_waiting(self._volume.clock()),
+            is_pending=lambda: self._is_unseen() or not self._journal.is_empty,
+            is_waiting=lambda: self._is_unseen() or self._journal.is_waiting(self._volume.clock()),
         )
         return state.value, reason
+
+    def _is_unseen(self) -> bool:
+        """Whether the remote as a whole has a problem: nobody knows what is there, so nothing is settled."""
+        return ROOT in self.session.problems
 
     async def status(self) -> Status:
         """All there is to show."""
@@ -249,11 +254,11 @@ class Steering:
         await self.condition.until(lambda: not self.condition.cycles)
 
     async def resume(self, *, confirm: bool) -> Status:
-        """Goes on after `pause` or, confirmed, after a safety stop."""
+        """Goes on after `pause` or, confirmed, after a safety stop; never with a remote that is not there."""
         condition = self.condition
         if condition.halted is not None:
-            if not confirm:
-                raise Halted(condition.halted[1], hint="run `mountsync resume --confirm` if that is right")
+            if not confirm or condition.halted[0] is SessionState.HALTED_REMOTE:
+                condition.refuse_if_halted()
             condition.halted = None
             self.session.confirmed = True
             self.session.dispatcher.allow_deletes()

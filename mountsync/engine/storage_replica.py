@@ -7,13 +7,13 @@ the only place above the storages that asks for their capabilities.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Protocol
 
 from mountsync.engine.links import MAX_TARGET, link_path, object_path
 from mountsync.errors import AlreadyExists, NotFound, Stale, Unsupported
-from mountsync.model.entry import DIRECTORY, Digest, Entry, Kind, Problem
+from mountsync.model.entry import DIRECTORY, Digest, Entry, Kind, Problem, usual_mode
 from mountsync.model.plan import Delete, MakeDirectory, MakeSymlink, Move, Put, SetAttributes
 from mountsync.paths import RelPath, is_ours, to_bytes
 from mountsync.storage.api import (
@@ -165,11 +165,13 @@ class StorageReplica:
         return await self._with_mode(action.path, made, action.entry.mode)
 
     async def _with_mode(self, path: RelPath, made: Entry, mode: int | None) -> Entry:
-        if mode is None or made.mode is None or made.mode == mode:
+        there = usual_mode(made.kind) if made.mode is None else made.mode
+        if self._modes is None or mode is None or mode == there:
             return made
-        if self._modes is None:
-            return made
-        return replace(await self._modes.set_mode(path, mode), digest=made.digest)
+        found = await self._modes.set_mode(path, mode)
+        if found.token != made.token:
+            return made  # somebody was faster: what they put there is for the next look
+        return replace(found, digest=made.digest)
 
     async def make_directory(self, action: MakeDirectory) -> Entry:
         if self._folders is None:
@@ -215,13 +217,21 @@ class StorageReplica:
         expect = None if action.expect.kind is Kind.DIRECTORY else action.expect.token
         replaced = await self._make_room(action)
         if self._mover is not None:
-            made = await self._mover.move(source, target, expect=expect, replace=replaced)
-        elif action.expect.kind is Kind.DIRECTORY:
-            raise Unsupported("the remote cannot rename directories", path=action.source)
+            try:
+                made = await self._mover.move(source, target, expect=expect, replace=replaced)
+            except Unsupported:
+                made = await self._carry(source, target, action.expect, replaced)
         else:
-            made = await self._duplicate(source, target, action.expect, replaced)
-            await self.storage.delete(source, expect=expect)
+            made = await self._carry(source, target, action.expect, replaced)
         return self._as_shown(made, action.expect)
+
+    async def _carry(self, source: RelPath, target: RelPath, entry: Entry, replaced: Expect) -> Entry:
+        """A rename in two steps, where there is none in one: none at all, or none between these places."""
+        if entry.kind is Kind.DIRECTORY:
+            raise Unsupported("the remote cannot rename directories", path=source)
+        made = await self._duplicate(source, target, entry, replaced)
+        await self.storage.delete(source, expect=entry.token)
+        return made
 
     async def _make_room(self, action: Move) -> Expect:
         """What the object that is about to come may replace: one of another name has to go before it."""
@@ -238,12 +248,14 @@ class StorageReplica:
         if entry.kind is Kind.SYMLINK and self._linker is not None:
             return await self._linker.make_symlink(target, entry.target or "", expect=replaced)
         if self._copier is not None:
-            return await self._copier.copy(source, target, expect=entry.token, replace=replaced)
+            with suppress(Unsupported):  # nor can it copy between these places
+                return await self._copier.copy(source, target, expect=entry.token, replace=replaced)
         if entry.kind is Kind.SYMLINK:
             text = BytesSource(to_bytes(entry.target or ""))
             return await self.storage.write(target, text, mtime_ns=entry.mtime_ns, expect=replaced)
         body = StorageSource(self.storage, source, entry)
-        return await self.storage.write(target, body, mtime_ns=entry.mtime_ns, expect=replaced)
+        made = await self.storage.write(target, body, mtime_ns=entry.mtime_ns, expect=replaced)
+        return await self._with_mode(target, made, entry.mode)
 
     def _as_shown(self, made: Entry, before: Entry) -> Entry:
         if before.kind is Kind.SYMLINK and self._linker is None:

@@ -20,8 +20,8 @@ import trio
 from mountsync.engine.bugs import note_bug
 from mountsync.engine.settle import wait_before_retry
 from mountsync.engine.storage_replica import StorageReplica
-from mountsync.errors import MountsyncError, NotADirectory, NotFound, Unreachable, Unsupported
-from mountsync.model.entry import DIRECTORY, Entry, Kind
+from mountsync.errors import Halted, MountsyncError, NotADirectory, NotFound, Unreachable, Unsupported
+from mountsync.model.entry import DIRECTORY, Entry, Kind, usual_mode
 from mountsync.paths import RelPath, ancestors, is_within, name_of, parent_of, relocate, to_bytes
 from mountsync.state.attempts import Attempt, Attempts, Verb
 from mountsync.state.base import Base, BaseRow
@@ -104,7 +104,7 @@ class Traces:
         self._attempts.take_up(lambda batch: self._retries[batch].at_ns <= self._clock())
 
     async def settle(self) -> None:
-        """Returns when the base has all that was done. Raises Unreachable.
+        """Returns when the base has all that was done. Raises Unreachable or Halted.
 
         A batch at one of whose places the remote could not look is left for later.
         """
@@ -114,7 +114,7 @@ class Traces:
             for batch in self._attempts.unknown:
                 try:
                     await self._settle(batch)
-                except Unreachable:
+                except (Unreachable, Halted):
                     raise
                 except MountsyncError as error:
                     _log.warning("what was sent earlier cannot be looked at", reason=str(error))
@@ -209,7 +209,8 @@ class Traces:
             remote = remote.with_digest(remote.digest or before.remote.digest)
         # What the remote did not take over yet is left as a difference.
         mtime = sent.mtime_ns if _same_time(sent, remote, self._precision) else remote.mtime_ns
-        mode = sent.mode if remote.mode is None else remote.mode
+        known = usual_mode(remote.kind) if self._remote.sets_modes else sent.mode
+        mode = known if remote.mode is None else remote.mode
         self._base.put(BaseRow(folder, name, step.node, step.generation, remote, mtime, mode))
         self._note(step.node)
         if before is not None and before.node != step.node:

@@ -59,6 +59,11 @@ class Entry:
 DIRECTORY: Final = Entry(Kind.DIRECTORY)
 
 
+def usual_mode(kind: Kind) -> int:
+    """What an object has of which a storage that keeps modes knows none: nobody needs to send that."""
+    return 0o755 if kind is Kind.DIRECTORY else 0o644
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """A path that could not be read or changed: skip it, and never take it for deleted.

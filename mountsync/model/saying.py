@@ -9,10 +9,26 @@ from mountsync.model.status import SessionState, Status
 
 def saying(status: Status) -> str:
     """The state in words."""
+    if status.state == SessionState.HALTED_REMOTE.value and status.mountpoint is None:
+        return "halted: a side was deleted or replaced; look at it, then `mountsync resume --confirm`"
     at_rest = status.state in (SessionState.WATCHING.value, SessionState.SETTLED.value)
     if at_rest and (status.pending or status.conflicts or status.problems):
         return "watching"
     return _SAYINGS.get(status.state, status.state)
+
+
+_SAVE: Final = (
+    "save what is here with `mountsync export`, then `mountsync umount --now`, "
+    "and mount with another --cache-dir"
+)
+"""For a mount whose remote will not come back: what is kept in its state belongs to no other."""
+
+
+def way_out(state: SessionState) -> str:
+    """What a person does about a mount that a safety stop halted."""
+    if state is SessionState.HALTED_REMOTE:
+        return _SAVE
+    return "look at the remote, then run `mountsync resume --confirm`"
 
 
 _SAYINGS: Final = {
@@ -31,5 +47,6 @@ _SAYINGS: Final = {
     SessionState.HALTED_DELETES.value: (
         "halted: too many deletes at once; look at them, then `mountsync resume --confirm`"
     ),
+    SessionState.HALTED_REMOTE.value: f"halted: the remote was deleted or replaced; {_SAVE}",
     SessionState.FAILED.value: "failed",
 }

@@ -22,12 +22,17 @@ class SessionState(Enum):
     PAUSED = "paused"
     HALTED_EMPTIED = "halted-emptied"
     HALTED_DELETES = "halted-deletes"
+    HALTED_REMOTE = "halted-remote"
     FAILED = "failed"
 
     @property
     def halted(self) -> bool:
-        """Whether a person must confirm before anything goes on."""
-        return self in (SessionState.HALTED_EMPTIED, SessionState.HALTED_DELETES)
+        """Whether a person must act before anything goes on."""
+        return self in (
+            SessionState.HALTED_EMPTIED,
+            SessionState.HALTED_DELETES,
+            SessionState.HALTED_REMOTE,
+        )
 
 
 class Transfer(msgspec.Struct, frozen=True, kw_only=True):

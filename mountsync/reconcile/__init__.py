@@ -1,5 +1,6 @@
 """Reconciliation, pure: listings in, a plan out. No clock, no disk, no chance."""
 
+from mountsync.reconcile.attributes import modes_differ
 from mountsync.reconcile.compare import Comparator, Comparison, Verdict
 from mountsync.reconcile.decide import reconcile, wanted_digests
 from mountsync.reconcile.renames import infer_moves
@@ -19,6 +20,7 @@ __all__ = [
     "delete_limit",
     "emptied",
     "infer_moves",
+    "modes_differ",
     "reconcile",
     "too_many_deletes",
     "wanted_digests",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from mountsync.model.base import Agreed
-from mountsync.model.entry import Entry, Kind
+from mountsync.model.entry import Entry, Kind, usual_mode
 from mountsync.model.side import Side
 from mountsync.reconcile.compare import Comparator
 from mountsync.reconcile.settings import SideRules
@@ -63,7 +63,11 @@ def _modes(
     a: Entry, b: Entry, base: Agreed | None, rules: Mapping[Side, SideRules]
 ) -> tuple[int | None, int | None]:
     x, y = a.mode, b.mode
-    if x is None or y is None or x == y:
+    if y is None:
+        return None, _unknown_there(a, Side.A, base, rules)
+    if x is None:
+        return _unknown_there(b, Side.B, base, rules), None
+    if x == y:
         return None, None
     old_x, old_y = (None, None) if base is None else (base.mode(Side.A), base.mode(Side.B))
     keeps_x, keeps_y = x == old_x, y == old_y
@@ -74,3 +78,19 @@ def _modes(
         wanted if rules[Side.A].modes and x != wanted else None,
         wanted if rules[Side.B].modes and y != wanted else None,
     )
+
+
+def _unknown_there(
+    known: Entry, side: Side, base: Agreed | None, rules: Mapping[Side, SideRules]
+) -> int | None:
+    """The mode for the other side, which knows none, if it can keep one: a changed one, or no usual one."""
+    if not rules[side.other].modes:
+        return None
+    before = None if base is None else base.mode(side)
+    return known.mode if known.mode != (usual_mode(known.kind) if before is None else before) else None
+
+
+def modes_differ(source: Entry, target: Entry, *, keeps: bool) -> bool:
+    """Whether the target of a copy is to have another mode; `keeps`: it can keep modes."""
+    there = usual_mode(target.kind) if target.mode is None and keeps else target.mode
+    return None not in (source.mode, there) and source.mode != there

@@ -189,7 +189,11 @@ class Storage(Protocol):
         ...
 
     async def stat(self, path: RelPath) -> Entry | None:
-        """The entry, None when nothing is there."""
+        """The entry, None when nothing is there.
+
+        The root is None where it comes into being with the first object: then it lists as empty, so that
+        a target or a mount can begin there, and whoever reads from it knows that its name may be wrong.
+        """
         ...
 
     def read(

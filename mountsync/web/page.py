@@ -61,6 +61,9 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     saying: str
     level: Literal["good", "busy", "waiting", "bad"]
     halted: bool = False
+    """A person's word lets it go on."""
+    lost: bool = False
+    """Nothing lets it go on: its remote is not there any more."""
     paused: bool = False
     status: Status | None = None
     error: str | None = None
@@ -171,13 +174,15 @@ def everything(found: overview.Overview, now: float) -> Everything:
 def shown_of(kind: Literal["mount", "job"], identity: str, status: Status) -> Shown:
     """One that answered."""
     state = SessionState(status.state) if status.state in _STATES else None
+    lost = kind == "mount" and state is SessionState.HALTED_REMOTE
     return Shown(
         kind=kind,
         id=identity,
         remote=status.remote,
-        saying=saying(status).partition(";")[0],
+        saying=saying(status) if lost else saying(status).partition(";")[0],
         level=_level(status, state),
-        halted=state is not None and state.halted,
+        halted=state is not None and state.halted and not lost,
+        lost=lost,
         paused=state is SessionState.PAUSED,
         status=status,
     )

@@ -176,8 +176,8 @@ function buttons(shown) {
   const said = failed.has(key) ? el("p", { class: "failed" }, failed.get(key)) : null;
   const last = shown.status.last_cycle;
   const since = el("span", { class: "quiet" }, last ? `last look ${span(latest.now - last.finished_at)} ago` : "");
-  const can = shown.halted
-    ? guarded("It is right so: go on…", "Press again: the deletes are carried out", key, shown, { do: "resume", confirm: true })
+  const can = shown.lost ? null : shown.halted
+    ? guarded("It is right so: go on…", shown.status.state === "halted-remote" ? "Press again: it is looked at anew" : "Press again: the deletes are carried out", key, shown, { do: "resume", confirm: true })
     : shown.paused ? button("Go on", key, shown, { do: "resume" }, "first") : button("Pause", key, shown, { do: "pause" });
   return el("div", { class: "foot" }, since, can, said);
 }

@@ -248,6 +248,30 @@ async def test_an_emptied_side_halts_until_a_person_confirms(home, quick_clock):
         assert await tree_of(bench.b) == {}
 
 
+@pytest.mark.parametrize("call", ["list", "write"])
+async def test_a_side_that_is_not_the_one_that_it_was_halts(home, quick_clock, call):
+    bench = Bench(home, memory("a"), memory("b"))
+    for number in range(5):
+        await old(bench.a, f"f{number}", b"%d" % number)
+    async with bench.running():
+        await bench.until(lambda: settled(bench))
+        there = bench.b
+        there.faults.fail_next(call, Halted("the volume was deleted"), times=1000)
+        await old(bench.a, "new", b"1")
+        status = await bench.job.flush(timeout=None)
+        assert (status.state, status.reason) == ("halted-remote", "the volume was deleted")
+        bench.b = memory("b")  # made anew
+        await trio.sleep(10_000)
+        assert (await bench.job.status()).state == "halted-remote"
+        assert await tree_of(bench.b) == {}
+        with pytest.raises(Halted, match="was deleted"):
+            await bench.job.resume(confirm=False)
+        await bench.job.resume(confirm=True)
+        await trio.sleep(10)
+        assert (await bench.job.status()).state != "halted-remote"
+        assert len(await tree_of(bench.a)) == 6  # what is gone there is not removed here
+
+
 async def test_a_bad_path_is_tried_again_and_the_rest_goes_on(home, quick_clock):
     bench = Bench(home, memory("a"), memory("b"))
     await old(bench.a, "bad", b"1")

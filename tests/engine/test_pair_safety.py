@@ -11,9 +11,10 @@ import pytest
 import trio
 
 from mountsync.engine.pair.backups import kept_in, restore
+from mountsync.engine.pair.comparing import differences
 from mountsync.engine.pair.opening import opened_state
 from mountsync.engine.pair.options import BackupRules
-from mountsync.errors import Busy, NoSpace, StateLocked, Unreachable, UsageError
+from mountsync.errors import Busy, NoSpace, NotFound, StateLocked, Unreachable, UsageError
 from mountsync.model.entry import Problem
 from mountsync.model.plan import ConflictPolicy
 from mountsync.model.side import Side
@@ -516,3 +517,50 @@ async def test_times_travel(home):
     os.utime(home / "a/x", ns=(0, OLD_NS + 123_456_789))
     await pair.sync()
     assert (home / "b/x").stat().st_mtime_ns == OLD_NS + 123_456_789
+
+
+# A source that is not there
+
+
+class Begun(MemoryStorage):
+    """Its root comes into being with the first object in it."""
+
+    async def stat(self, path):
+        async with self.list(RelPath(""), recursive=False) as batches:
+            empty = not [item async for batch in batches for item in batch]
+        return None if empty and not path else await super().stat(path)
+
+
+@pytest.mark.parametrize("direction", [Direction.MIRROR, Direction.ADD])
+@pytest.mark.parametrize("dry_run", [False, True])
+async def test_a_source_that_does_not_exist_is_no_empty_one(home, direction, dry_run):
+    pair = Pair(home, Begun(), MemoryStorage("b"), direction=direction)
+    await old(pair.b, "x", b"1")
+    with pytest.raises(NotFound, match="source"):
+        await pair.sync(dry_run=dry_run)
+    assert await tree_of(pair.b) == {"x": b"1"}
+
+
+async def test_a_target_or_a_side_may_begin(home):
+    pair = Pair(home, MemoryStorage("a"), Begun("b"), direction=Direction.MIRROR)
+    await pair.sync()
+    await old(pair.a, "x", b"1")
+    await pair.sync()
+    assert await tree_of(pair.b) == {"x": b"1"}
+    both = Pair(home / "both", Begun("c"), MemoryStorage("d"))
+    await old(both.b, "x", b"1")
+    await both.sync()
+    assert await tree_of(both.a) == {"x": b"1"}
+
+
+async def test_an_empty_source_is_followed(home):
+    pair = Pair(home, MemoryStorage("a"), MemoryStorage("b"), direction=Direction.MIRROR)
+    await old(pair.b, "x", b"1")
+    await pair.sync()
+    assert await tree_of(pair.b) == {}
+
+
+async def test_a_comparison_with_what_does_not_exist(home):
+    for sides in ((Begun(), MemoryStorage()), (MemoryStorage(), Begun())):
+        with pytest.raises(NotFound, match="does not exist"):
+            await differences(*sides, by_content=False)

@@ -9,6 +9,7 @@ import trio
 
 from mountsync.errors import (
     Corrupt,
+    PathError,
     Stale,
     Throttled,
     Unreachable,
@@ -467,10 +468,10 @@ async def test_too_many_files_is_an_error_of_that_directory(server, storage):
     assert {path for path, entry in listed.items() if not isinstance(entry, Problem)} == {
         "a", "a/f", "b", "b/d", "b/d/f", "e",
     }  # fmt: skip
-    async with storage.list(RelPath("b/c"), recursive=False) as batches:
-        [[(path, problem)]] = [batch async for batch in batches]
-    assert path == "b/c"
-    assert isinstance(problem, Problem)
+    with pytest.raises(PathError, match="so many files") as refused:
+        await items(storage, "b/c", recursive=False)
+    assert refused.value.path == "b/c"
+    assert set(await items(storage, "b", recursive=False)) == {"b/c", "b/d"}
     assert (await storage.stat(RelPath("b/c"))).kind is Kind.DIRECTORY
 
 

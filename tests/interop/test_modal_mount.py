@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -82,6 +85,86 @@ def test_written_by_modal_read_here(
     mount.flush()
     for name, data in BODIES.items():
         assert (mount.path / "put" / name).read_bytes() == data, name
+
+
+@pytest.mark.parametrize("made_anew", [False, True])
+def test_a_volume_that_goes_away_under_a_mount(
+    mount: ModalMount, server: ModalServer, tmp_path: Path, made_anew: bool
+) -> None:
+    (mount.path / "a").write_bytes(b"the only copy")
+    (mount.path / "large").write_bytes(body(200_000))
+    mount.flush()
+    volume = server.volume("data")
+    server.do(lambda: server.store.drop(volume.id))
+    if made_anew:
+        server.volume("data")
+    mount.until(lambda: mount.status().state == "halted-remote")
+    said = mount.run("status", str(mount.path), code=5).stdout
+    assert "was deleted" in said
+    assert "mountsync export" in said
+    assert "--cache-dir" in said
+    assert mount.run("health", str(mount.path), code=5).stdout.startswith(f"{mount.path}: halted: ")
+    mount.run("evict", str(mount.path / "a"), code=5)
+    mount.run("evict", str(mount.path), code=5)
+    (mount.path / "later").write_bytes(b"more")
+    time.sleep(2)
+    mount.run("resume", str(mount.path), "--confirm", code=5)
+    mount.run("flush", str(mount.path), code=5)
+    assert (mount.path / "a").read_bytes() == b"the only copy"
+    assert (mount.path / "large").read_bytes() == body(200_000)
+    if made_anew:
+        assert server.volume("data").nodes == {}
+    mount.run("export", str(mount.path), str(tmp_path / "saved"))
+    assert (tmp_path / "saved" / "a").read_bytes() == b"the only copy"
+    assert (tmp_path / "saved" / "later").read_bytes() == b"more"
+    mount.run("umount", str(mount.path), code=5)
+    mount.run("umount", "--now", str(mount.path))
+
+
+def test_a_folder_that_modal_does_not_list_is_an_error(mount: ModalMount, server: ModalServer) -> None:
+    volume = server.volume("data")
+    server.do(lambda: server.store.plant(volume, "d/f", b"1", mtime=5))
+    server.faults.unreadable.add("d")
+    mount.until((mount.path / "d").exists)
+    for act in (os.listdir, os.rmdir, lambda path: os.stat(path / "f")):
+        with pytest.raises(OSError) as refused:
+            act(mount.path / "d")
+        assert refused.value.errno == errno.EIO
+    mount.until(lambda: [each.path for each in mount.status().problems] == ["d"])
+    server.faults.unreadable.add("")
+    mount.until(lambda: mount.status().state == "waiting-to-retry")
+    server.faults.unreadable.clear()
+    mount.settle()
+    assert (mount.path / "d" / "f").read_bytes() == b"1"
+
+
+def test_renames_between_volumes(server: ModalServer, tmp_path: Path) -> None:
+    one, two = server.volume("one"), server.volume("two")
+    server.do(lambda: server.store.plant(one, "cold", body(200_000), mtime=5))
+    server.do(lambda: server.store.plant(one, "d/deep/cold", b"2", mtime=5))
+    mount = ModalMount(tmp_path / "home", "--poll-interval", "1s", spec=":modal:")
+    mount.server_environment = server.environment()
+    mount.start()
+    try:
+        (mount.path / "one" / "warm").write_bytes(b"3")
+        (mount.path / "one" / "warm").chmod(0o755)
+        os.utime(mount.path / "one" / "warm", ns=(7_000_000_000, 7_000_000_001))
+        mount.flush()
+        for name in ("cold", "warm", "d"):
+            (mount.path / "one" / name).rename(mount.path / "two" / name)
+        mount.flush()
+        assert server.do(lambda: {p for p, n in one.nodes.items() if n.kind == 1 and p[0] != "."}) == set()
+        for path, data in {"cold": body(200_000), "warm": b"3", "d/deep/cold": b"2"}.items():
+            assert server.do(partial(server.store.content, two, path)) == data
+        mount.umount()
+        mount.forget_cache()
+        mount.start()
+        found = (mount.path / "two" / "warm").stat()
+        assert (found.st_mtime_ns, stat.S_IMODE(found.st_mode)) == (7_000_000_001, 0o755)
+        assert (mount.path / "two" / "cold").read_bytes() == body(200_000)
+        assert os.listdir(mount.path / "one") == []
+    finally:
+        mount.end()
 
 
 # ---- larger ones ------------------------------------------------------------------------------------

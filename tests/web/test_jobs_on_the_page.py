@@ -15,7 +15,7 @@ import pytest
 from mountsync.control.overview import Overview
 from mountsync.model.status import SessionState
 from mountsync.web.guard import CSRF_HEADER, Guard, Request
-from mountsync.web.page import Pages, everything
+from mountsync.web.page import Pages, everything, shown_of
 from tests.parts.shell import Shell
 from tests.parts.statuses import status_of
 
@@ -116,6 +116,7 @@ async def test_what_the_daemon_refuses_is_said(user: Shell) -> None:
         (SessionState.OFFLINE, "waiting", False),
         (SessionState.PAUSED, "waiting", False),
         (SessionState.HALTED_DELETES, "bad", True),
+        (SessionState.HALTED_REMOTE, "bad", True),
         (SessionState.FAILED, "bad", False),
     ],
 )
@@ -123,3 +124,10 @@ def test_levels(state: SessionState, level: str, halted: bool) -> None:
     status = status_of(state, name="x", mountpoint=None)
     [shown] = everything(Overview(jobs=(status,)), 0.0).shown
     assert (shown.level, shown.halted) == (level, halted)
+
+
+def test_a_mount_whose_remote_is_gone_has_no_button_and_says_what_to_do() -> None:
+    status = status_of(SessionState.HALTED_REMOTE, name="x", mountpoint="/mnt/x")
+    shown = shown_of("mount", "/mnt/x", status)
+    assert (shown.level, shown.halted, shown.lost) == ("bad", False, True)
+    assert "mountsync export" in shown.saying

@@ -20,6 +20,7 @@ from mountsync.model.side import Side
 from mountsync.paths import RelPath
 from mountsync.reconcile import Comparator
 from mountsync.storage.api import Storage
+from mountsync.storage.presence import insist_there
 
 _READERS = 4
 
@@ -61,7 +62,10 @@ async def differences(
     by_content: bool,
     progress: Progress | None = None,
 ) -> Differences:
-    """Compares everything. Raises Unreachable. Without `by_content` sizes and times decide."""
+    """Compares everything. Raises Unreachable, and NotFound for a side that does not exist.
+
+    Without `by_content` sizes and times decide.
+    """
     progress = progress or Progress()
     hidden = Filter(patterns)
     sides = {side: PairReplica(x, hidden, None) for side, x in ((Side.A, a), (Side.B, b))}
@@ -69,6 +73,8 @@ async def differences(
     progress.phase, progress.sights = "listing", sights
     for side in Side:
         await Looker(sides[side], side, {}, hidden).whole(sights[side])
+        if not sights[side].count:
+            await insist_there(sides[side].storage, f"side {side.value.upper()}")
     steps = [replica.info.mtime_precision_ns or 0 for replica in sides.values()]
     found = Differences("content" if by_content else "size and time")
     found.problems.update(sights[Side.A].problems)

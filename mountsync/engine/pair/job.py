@@ -141,12 +141,23 @@ class Job:
                 try:
                     await self._open_and_work()
                 except MountsyncError as error:
-                    await self._failed(error)
+                    await self._ended(error)
                 except ExceptionGroup as group:
-                    await self._failed(_in(group))
+                    await self._ended(_in(group))
         finally:
             self._over = True
             self._wake()
+
+    async def _ended(self, error: MountsyncError) -> None:
+        """Returns when both sides are to be opened again."""
+        if isinstance(error, Halted):
+            self._enter(SessionState.HALTED_REMOTE, error.reason)
+            self._answer()
+            while self._state.halted:
+                await self._bell.wait()
+        else:
+            await self._failed(error)
+        self._hints.add(ROOT)
 
     async def _failed(self, error: MountsyncError) -> None:
         offline = isinstance(error, Unreachable)
@@ -155,7 +166,6 @@ class Job:
         self._answer()
         wait = wait_before_retry(self._failures, transient=True) if offline else _FAILED_WAIT_S
         await self._bell.wait_at_most(wait)
-        self._hints.add(ROOT)
 
     async def _open_and_work(self) -> None:
         async with AsyncExitStack() as stack:
@@ -494,6 +504,9 @@ class Job:
         """Goes on. Raises Halted while a safety stop stands and `confirm` is false."""
         if self._state.halted and not confirm:
             raise Halted(self._reason or "a safety stop", hint="look at both sides, then say --confirm")
+        if self._state is SessionState.HALTED_REMOTE:
+            # Both sides are opened anew; whether what is found may be followed is another question.
+            self._enter(SessionState.STARTING, None)
         self._confirmed = self._state.halted
         self.paused = False
         self._hints.add(ROOT)

@@ -25,15 +25,16 @@ from mountsync.engine.pair.replica import PairReplica
 from mountsync.engine.pair.report import Report
 from mountsync.engine.pair.sight import SideView, Sight, whole_scope, with_ancestors
 from mountsync.engine.transfers import Transfers
-from mountsync.errors import MountsyncError, Unreachable
+from mountsync.errors import Halted, MountsyncError, Unreachable
 from mountsync.model.base import Agreed
 from mountsync.model.entry import Digest, Entry, Kind
 from mountsync.model.plan import Conflict, ConflictPolicy, Plan, Side
 from mountsync.model.status import SessionState
 from mountsync.paths import ROOT, RelPath, ancestors, is_ours
-from mountsync.reconcile import Direction, Halt, too_many_deletes
+from mountsync.reconcile import Direction, Halt, modes_differ, too_many_deletes
 from mountsync.state.pairs import PairState, Rows
 from mountsync.storage.api import Enforcement, Source, Storage, SupportsAttempts, SupportsBody
+from mountsync.storage.presence import insist_there
 
 _ROUNDS: Final = 5
 _MANY: Final = 500
@@ -153,8 +154,10 @@ class PairRun:
     async def run(self) -> Report:
         """Makes both sides agree as far as that can be done, and tells what is left.
 
-        Raises Unreachable when a side cannot be looked at or goes away, NoSpace when the state cannot be
-        written. On return everything that was done is safe from power loss, and so is the record of it.
+        Raises NotFound when the source of a one-way run does not exist: nothing is to be deleted for that.
+        Raises Unreachable when a side cannot be looked at or goes away, Halted when a storage says that it
+        is not the one that it was, NoSpace when the state cannot be written. On return everything that was
+        done is safe from power loss, and so is the record of it.
         """
         began = time.monotonic()
         await self._load()
@@ -256,6 +259,8 @@ class PairRun:
                 nursery.start_soon(one, side)
         if failed:
             raise failed[0]
+        if not self._two_way and paths is None and not sights[Side.A].count:
+            await insist_there(self._sides[Side.A].storage, "the source")
 
     def _scope(self, sights: Mapping[Side, Sight], paths: set[RelPath] | None) -> set[RelPath]:
         a, b = sights[Side.A], sights[Side.B]
@@ -278,7 +283,7 @@ class PairRun:
     def _differs(self, x: Entry, y: Entry | None) -> bool:
         if y is None or not self._settings.comparator.same(x, y):
             return True
-        if x.mode != y.mode and None not in (x.mode, y.mode):
+        if modes_differ(x, y, keeps=self._sides[Side.B].sets_modes):
             return True
         return x.kind is Kind.FILE and not self._settings.comparator.near(x.mtime_ns, y.mtime_ns)
 
@@ -409,7 +414,7 @@ class PairRun:
         old = {path: failure for path, failure in self._failures.items() if not failure.places}
         self._failures = old
         for failure in recorder.failures:
-            if isinstance(failure.error, Unreachable):
+            if isinstance(failure.error, Unreachable | Halted):
                 raise failure.error
             self._failures[failure.path] = failure
             if failure.is_surprise or failure.error.transient:

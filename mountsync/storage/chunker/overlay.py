@@ -23,7 +23,7 @@ from mountsync.errors import (
 from mountsync.formats.chunk_metadata import MAX_METADATA_BYTES, Settle, is_metadata
 from mountsync.formats.chunk_names import ChunkName
 from mountsync.model.entry import Entry, Token
-from mountsync.paths import RelPath, ancestors, name_of, to_bytes
+from mountsync.paths import ROOT, RelPath, ancestors, name_of, to_bytes
 from mountsync.storage.api import (
     ABSENT,
     Expect,
@@ -73,6 +73,8 @@ class ChunkerStorage:
         yield Listing(self, path, recursive=recursive)
 
     async def stat(self, path: RelPath) -> Entry | None:
+        if path == ROOT:
+            return await self.base.stat(path)
         await self.attempts.settle(path)
         found = await self.view.look(path)
         return found.entry() if found.exists else None

@@ -44,9 +44,15 @@ class Listing:
 
 
 async def below(book: Book, folder: str, *, recursive: bool) -> Iterator[Listed]:
-    """What is below `folder` of the volume, with paths relative to it. Raises NotFound, NotADirectory."""
+    """What is below `folder` of the volume, with paths relative to it. Raises NotFound, NotADirectory.
+
+    Where Modal refuses to list so much: recursive, a Problem for each such directory, else TooManyFiles.
+    """
     await book.open_folder(folder, recursive=recursive)
-    natives, refused = await (everything if recursive else _directory)(book, folder)
+    if recursive:
+        natives, refused = await everything(book, folder)
+    else:
+        natives, refused = await _entries(book, folder, recursive=False), {}
     problems: list[Listed] = [(_relative(path, folder), _too_many(error)) for path, error in refused.items()]
     natives = await _visible(book, folder, natives, recursive=recursive)
     return _chain(_shown(book, folder, natives), problems)
@@ -114,6 +120,13 @@ def _relative(path: str, folder: str) -> RelPath:
     return rel_path(path[len(folder) :].lstrip("/") if folder else path)
 
 
+def _sayable(path: str, folder: str) -> RelPath:
+    """Where a problem of a name is told that is none: beside it, so that it covers nothing else."""
+    parts = (path[len(folder) :].lstrip("/") if folder else path).split("/")
+    bad = [part in ("", ".", "..") or "\0" in part for part in parts]
+    return RelPath("/".join(repr(part) if wrong else part for part, wrong in zip(parts, bad, strict=True)))
+
+
 def _chain(entries: Iterator[Listed], problems: list[Listed]) -> Iterator[Listed]:
     yield from entries
     yield from problems
@@ -124,7 +137,7 @@ def _shown(book: Book, folder: str, natives: list[NativeEntry]) -> Iterator[List
         try:
             path = _relative(native.path, folder)
         except NameRefused as error:
-            yield RelPath(""), Problem(f"a name in the volume cannot be held: {error}", transient=False)
+            yield _sayable(native.path, folder), Problem(f"the name cannot be held: {error}", transient=False)
             continue
         if native.kind in _UNREADABLE:
             yield path, Problem(_UNREADABLE[native.kind], transient=False, error="Unsupported")

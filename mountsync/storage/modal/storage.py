@@ -182,7 +182,7 @@ class ModalStorage:
         if self._names.unseen(path):
             return None
         book = await self._volumes.find(name)
-        if path == ROOT and (not inner or book is None):
+        if path == ROOT and not inner and book is not None:
             return DIRECTORY
         if book is None:
             return None
@@ -190,7 +190,7 @@ class ModalStorage:
             await book.open(inner)
             native = await book.volume.look(inner)
             if native is None:
-                return DIRECTORY if path == ROOT else None
+                return None
             return book.entry(native if native.kind is NativeKind.DIRECTORY else require_file(native, inner))
 
     @asynccontextmanager

@@ -49,6 +49,15 @@ class Place:
             return self._implied if path == ROOT else None
         return msgspec.json.decode(answer, type=objects.Found).item
 
+    async def is_begun(self) -> bool:
+        """Whether the root exists. Without directories it does with the first object in it."""
+        if self.facts.features.can_have_empty_directories:
+            return await self.stat(ROOT) is not None
+        try:
+            return bool(objects.items_of(await self._list(ROOT, self._options)))
+        except (NotFound, NotADirectory):
+            return False
+
     async def listed(self, path: RelPath, *, recursive: bool) -> list[Listed]:
         """One answer of rclone's, whole."""
         options = self._options | {"recurse": recursive}

@@ -72,7 +72,7 @@ class RcloneStorage:
 
     async def stat(self, path: RelPath) -> Entry | None:
         if path == ROOT:
-            return DIRECTORY if await self._place.stat(path) is not None else None
+            return DIRECTORY if await self._place.is_begun() else None
         return self._entry(await self._place.stat(path), path)
 
     def _entry(self, item: objects.Item | None, path: RelPath) -> Entry | None:

@@ -93,13 +93,18 @@ class Objects:
             start = found[-1]
 
     async def stat(self, path: RelPath) -> Entry | None:
-        """The entry at a path, a directory's too."""
+        """The entry at a path, a directory's too. The root is there with the first key below its prefix."""
         if not path:
-            return DIRECTORY
+            return DIRECTORY if not self.keys.prefix or await self._is_begun() else None
         found = await self.find(path)
         if found is not None:
             return found.entry
         return DIRECTORY if await self.is_folder(path) else None
+
+    async def _is_begun(self) -> bool:
+        below = self.keys.below(RelPath(""))
+        page = await self.client.call("list_objects_v2", RelPath(""), Prefix=below, MaxKeys=1)
+        return bool(page.get("Contents"))
 
     async def insist(self, path: RelPath, expect: Expect) -> Object:
         """The object. Raises NotFound, IsADirectory or Stale."""

@@ -1,0 +1,17 @@
+"""Problems that storages and plans tell of, as the errors that they are."""
+
+from __future__ import annotations
+
+from mountsync import errors
+from mountsync.errors import Busy, MountsyncError, PathError
+from mountsync.model.entry import Problem
+from mountsync.paths import RelPath
+
+
+def as_error(path: RelPath, problem: Problem) -> MountsyncError:
+    """The error of a path that could not be read or decided about; one that may pass is Busy at least."""
+    kind = getattr(errors, problem.error, PathError)
+    if problem.transient and not kind.transient:
+        kind = Busy
+    found: MountsyncError = kind(problem.reason, path=path)
+    return found
