@@ -260,6 +260,7 @@ class MountCycles:
                 unicode_normalizing=info.unicode_normalizing,
                 empty_directories=info.empty_directories,
                 mtimes=self._remote.sets_mtimes,
+                times=info.mtime_precision_ns is not None,
                 modes=self._remote.sets_modes,
                 cheap_digests=False,
                 refusal=self._refusal,

@@ -23,6 +23,11 @@ def is_provisional(token: Token) -> bool:
     return token.endswith(PROVISIONAL)
 
 
+def is_in_doubt(before: Token, now: Token | None) -> bool:
+    """Whether `now` is the same token as `before`, while the content may still change without another one."""
+    return now is not None and is_provisional(now) and now.removesuffix(PROVISIONAL) == before
+
+
 EMPTY_DIGEST: Final = Digest("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
 
 

@@ -21,8 +21,9 @@ def wanted_attributes(
 ) -> tuple[Entry | None, Entry | None]:
     """What A and B have to be set to, None where nothing differs or can be set.
 
-    The side that changed gives; when both did, the later time and the stricter mode. Times count for
-    files only, because those of directories change with their contents; links have no attributes.
+    The side that changed gives; when both did, the later time and the stricter mode. What a side tells
+    that keeps no times is nobody's. Times count for files only, because those of directories change with
+    their contents; links have no attributes.
     """
     if a.kind is Kind.SYMLINK:
         return None, None
@@ -45,7 +46,7 @@ def _mtimes(
     a: Entry, b: Entry, base: Agreed | None, rules: Mapping[Side, SideRules], comparator: Comparator
 ) -> tuple[int | None, int | None]:
     x, y = a.mtime_ns, b.mtime_ns
-    if x is None or y is None or comparator.near(x, y):
+    if x is None or y is None or comparator.near(x, y) or not all(rules[side].times for side in Side):
         return None, None
     old_x, old_y = (None, None) if base is None else (base.mtime_ns(Side.A), base.mtime_ns(Side.B))
     keeps_x = old_x is not None and comparator.near(x, old_x)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from mountsync.model.base import Agreed, agree
-from mountsync.model.entry import DIRECTORY, Entry, Kind, Problem, is_provisional
+from mountsync.model.entry import DIRECTORY, Entry, Kind, Problem, is_in_doubt, is_provisional
 from mountsync.model.listing import Scan
 from mountsync.model.plan import (
     Action,
@@ -271,7 +271,7 @@ class Merge:
         if verdict is not Verdict.UNKNOWN:
             return verdict is Verdict.DIFFERENT
         token = spot.base.token(side)
-        doubted = token is None or is_provisional(token)
+        doubted = token is None or is_provisional(token) or is_in_doubt(token, entry.token)
         if not self._settings.rules(side).cheap_digests and not doubted:
             return True
         self._want(side, spot.path)

@@ -58,6 +58,8 @@ class SideRules:
     """False: directories there come and go with the files in them, and are never made or deleted."""
     mtimes: bool = True
     """The mtime of a file can be set, so that a difference is worth an action."""
+    times: bool = True
+    """What it tells as a file's time is that, and not when it was put there."""
     modes: bool = True
     """The mode can be set."""
     cheap_digests: bool = True

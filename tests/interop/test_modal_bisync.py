@@ -296,3 +296,20 @@ def until(holds) -> None:
     while not holds():
         assert time.monotonic() < end, "it did not come to be"
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("wait", [0, 3])
+def test_times_here_stay_where_modal_keeps_none(server: ModalServer, tmp_path: Path, wait: int) -> None:
+    pair = Pair(server, tmp_path, ":modal,sidecar_metadata=false:data/below")
+    pair.write({"old": b"1", "big": body(3_000_000), "d/x": b"2"})
+    pair.write({"fresh": b"3"}, fresh=True)
+    os.utime(pair.folder / "old", ns=(0, -631_152_000_000_000_000 + 123_456_789))
+    before = pair.times()
+    pair.sync()
+    time.sleep(wait)
+    for _ in range(3):
+        assert "Nothing to do" in pair.sync().out
+        assert pair.times() == before
+    os.utime(pair.folder / "old", ns=(0, 5_000_000_000))
+    pair.sync()
+    assert pair.times() == before | {"old": 5_000_000_000}

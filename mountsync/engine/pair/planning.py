@@ -89,6 +89,7 @@ def _rules(replica: PairReplica) -> SideRules:
         unicode_normalizing=info.unicode_normalizing,
         empty_directories=info.empty_directories,
         mtimes=isinstance(replica.storage, SupportsSetMtime),
+        times=info.mtime_precision_ns is not None,
         modes=isinstance(replica.storage, SupportsAttributes),
         cheap_digests=info.type in _CHEAP or "sha256" in info.hashes,
         refusal=refusal,

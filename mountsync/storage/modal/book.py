@@ -77,7 +77,7 @@ class Book:
             size=native.size,
             mtime_ns=native.mtime * 10**9 if mtime_ns is None else mtime_ns,
             mode=mode,
-            token=token_of(native, self._variant(native, memory), young=self._is_young(native, memory)),
+            token=token_of(native, self._variant(native, memory), young=self._may_change(native, memory)),
         )
 
     def _memory(self, native: NativeEntry) -> Remembered | None:
@@ -94,7 +94,10 @@ class Book:
             return recent
         return memory.variant if memory is not None else ""
 
-    def _is_young(self, native: NativeEntry, memory: Remembered | None) -> bool:
+    def _may_change(self, native: NativeEntry, memory: Remembered | None) -> bool:
+        """Whether the token may become another one while the content stays."""
+        if self.sidecar is None and self._variant(native, memory):
+            return True  # after us nobody knows the variant
         foreign = memory is None and self._recent.variant_of(native) is None
         return foreign and self._now() < native.mtime + YOUNG
 
