@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.modal_server import ModalServer
+from tests.parts.modal import modal_storage
 
 
 @pytest.fixture
@@ -16,3 +17,13 @@ def server(tmp_path: Path) -> Iterator[ModalServer]:
     with ModalServer(tmp_path / "server") as server:
         server.volume("data")
         yield server
+
+
+@pytest.fixture
+async def opened(server, tmp_path):
+    """Opens storages on the volume, as from several machines."""
+
+    def open_one(name="a", **options):
+        return modal_storage(server, tmp_path / name, **options)
+
+    return open_one
