@@ -10,7 +10,7 @@ from operator import itemgetter
 from typing import Final
 
 from mountsync.engine.apply import is_surprise
-from mountsync.engine.problems import as_error as _as_error
+from mountsync.engine.problems import as_error
 from mountsync.engine.scope import Known, Place, Scope
 from mountsync.errors import MountsyncError
 from mountsync.model.base import Agreed
@@ -223,7 +223,7 @@ class MountRecorder:
             self._waiting |= self._nodes_at(conflict.path)
         for path, problem in plan.problems.items():
             self._leave(path)
-            self.failures.append(Failure(Side.B, path, _as_error(path, problem)))
+            self.failures.append(Failure(Side.B, path, as_error(path, problem)))
 
     def _take_over(self, plan: Plan) -> None:
         """Both sides have a directory or the same link, but not the one that was agreed there: it is now.
