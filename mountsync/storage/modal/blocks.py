@@ -12,12 +12,14 @@ import hashlib
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from email.utils import parsedate_to_datetime
 from typing import Final, TypeVar
 from urllib.request import getproxies
 
-from mountsync.errors import Corrupt, MountsyncError, Unreachable
+from mountsync.errors import Corrupt, MountsyncError, Throttled, Unreachable
 from mountsync.storage.modal.http import Answer, BadAnswer, EndedEarly, Give, Http
-from mountsync.storage.modal.patience import Limits
+from mountsync.storage.modal.patience import Limits, Patience
 from mountsync.storage.modal.refusals import UrlRefused
 
 T = TypeVar("T")
@@ -26,16 +28,22 @@ SMALL: Final = 1 << 16
 """Bodies up to this size in bytes are hashed and sent without a thread or a stream."""
 _LARGE: Final = 1 << 20
 _RECEIPT_MOST: Final = 1 << 20
+_TOO_MANY: Final = 429
+_BUSY: Final = (_TOO_MANY, 503)
 _GET: Final = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "mountsync"}
 _PUT: Final = _GET | {"Content-Type": "application/octet-stream"}
 
 
 class _TryAgain(Exception):
-    """One attempt failed in a way that may pass; `error` is what to raise when none is left."""
+    """One attempt failed in a way that may pass; `error` is what to raise when none is left.
 
-    def __init__(self, error: MountsyncError) -> None:
+    `retry_after`: seconds after which the server wants to be asked again, if it said so.
+    """
+
+    def __init__(self, error: MountsyncError, retry_after: float | None = None) -> None:
         super().__init__(str(error))
         self.error = error
+        self.retry_after = retry_after
 
 
 class _Delivery:
@@ -76,7 +84,7 @@ class BlockCourier:
     """Sends and fetches blocks, so many at once. `proxies`: the usual variables are honoured."""
 
     def __init__(self, limits: Limits, *, proxies: bool) -> None:
-        self._limits = limits
+        self._limits = replace(limits, attempts=limits.block_attempts)
         self._http = Http(
             connect=limits.connect + 1,
             idle=limits.idle,
@@ -135,13 +143,16 @@ class BlockCourier:
         return await self._attempts(attempt)
 
     async def _attempts(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        end = time.monotonic() + self._limits.call
-        for number in range(self._limits.block_attempts):
+        """What came of the first that succeeds. All end within `Limits.stream` seconds."""
+        end = asyncio.get_running_loop().time() + self._limits.stream
+        patience = Patience(self._limits, time.monotonic, random.random)
+        while True:
+            wait = None
             try:
-                async with self._all:
+                async with self._all, asyncio.timeout_at(end):
                     return await attempt()
             except _TryAgain as failed:
-                error = failed.error
+                error, wait = failed.error, failed.retry_after
             except EndedEarly:
                 error = Corrupt("the body of a block ended early")
             except BadAnswer as bad:
@@ -149,19 +160,32 @@ class BlockCourier:
             except (OSError, TimeoutError) as lost:
                 detail = getattr(lost, "strerror", None) or type(lost).__name__
                 error = Unreachable(f"Modal's block store cannot be reached: {detail}")
-            delay: float = self._limits.first_delay * 2**number * (0.75 + 0.5 * random.random())  # noqa: S311 - no secret
-            if time.monotonic() + delay > end:
-                break
+            delay = patience.after_loss() if wait is None else patience.after_request(wait)
+            if delay is None:
+                raise error
             await asyncio.sleep(delay)
-        raise error
 
 
 def _accept(answer: Answer) -> None:
-    status = answer.status
-    if status == 429 or status >= 500:
-        raise _TryAgain(Unreachable(f"Modal's block store answered {status}"))
+    status, reason = answer.status, f"Modal's block store answered {answer.status}"
+    wait = _seconds(answer.headers.get("retry-after")) if status in _BUSY else None
+    if status == _TOO_MANY or wait is not None:
+        raise _TryAgain(Throttled(reason, retry_after=wait), wait)
+    if status >= 500:
+        raise _TryAgain(Unreachable(reason))
     if status >= 300:
-        raise UrlRefused(f"Modal's block store answered {status}")
+        raise UrlRefused(reason)
+
+
+def _seconds(header: str | None) -> float | None:
+    """The time that a Retry-After asks for; None when it asks for none that can be understood."""
+    text = (header or "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
 
 
 async def _verify(body: tuple[bytes, ...], length: int, header: str | None) -> None:
@@ -190,5 +214,13 @@ def _digest_of(header: str | None) -> bytes | None:
     for part in (header or "").split(","):
         name, _, value = part.strip().partition("=")
         if name.lower() == "sha-256":
-            return base64.b64decode(value.strip().strip(":"))
+            return _decoded(value.partition(";")[0].strip().strip(":"))
     return None
+
+
+def _decoded(value: str) -> bytes:
+    """What the header says; where it says nothing that makes sense, what no body has."""
+    try:
+        return base64.b64decode(value)
+    except ValueError:
+        return b""
