@@ -128,6 +128,35 @@ async def test_a_slow_reader_holds_little_and_loses_nothing(server, tmp_path):
     assert got == data
 
 
+async def test_a_reader_who_paused_for_long_goes_on(server, tmp_path):
+    """The server did not wait for him; what he has not had is asked for again, whenever that is."""
+    data = body(BLOCK)
+    async with modal_storage(server, tmp_path / "state", limits=Limits(call=0.2)) as storage:
+        await put(storage, "f", data)
+        server.faults.get_dies_after = [3 << 20, 7_500_000]
+        got = bytearray()
+        async with storage.read(F) as pieces:
+            async for piece in pieces:
+                if not got:
+                    await trio.sleep(1)
+                got += piece
+    assert got == data
+
+
+async def test_paused_readers_keep_nobody_waiting(server, tmp_path):
+    limits = Limits(large_blocks_at_once=1, blocks_at_once=1)
+    data = body(BLOCK)
+    async with modal_storage(server, tmp_path / "state", limits=limits) as storage:
+        await put(storage, "f", data)
+        async with storage.read(F) as pieces:
+            first = await anext(pieces)
+            with trio.fail_after(60):
+                await put(storage, "g", data[::-1])
+                assert await get(storage, "g") == data[::-1]
+            rest = [piece async for piece in pieces]
+    assert b"".join([first, *rest]) == data
+
+
 async def test_a_read_leaves_its_connection_for_the_next(server, storage):
     data = body(4 * BLOCK)
     await put(storage, "f", data)

@@ -7,7 +7,7 @@ import base64
 import hashlib
 import hmac
 import os
-import time
+from collections import Counter
 
 from aiohttp import web
 
@@ -23,6 +23,10 @@ class BlockServer:
         self.faults = faults
         self.counts = counts
         self.base = ""
+        self.calls = 0
+        """Calls that handed out URLs."""
+        self._used: Counter[str] = Counter()
+        """How many URLs of each were used."""
         self._key = os.urandom(16)
 
     def application(self) -> web.Application:
@@ -32,11 +36,11 @@ class BlockServer:
         return app
 
     def put_url(self, digest: bytes) -> str:
-        return f"{self.base}/block/{digest.hex()}?at={time.monotonic()}"
+        return f"{self.base}/block/{digest.hex()}?of={self.calls}"
 
     def get_url(self, digest: bytes, start: int, length: int, *, pad: bool) -> str:
         slice_ = f"start={start}&len={length}&pad={int(pad)}"
-        return f"{self.base}/block/{digest.hex()}?{slice_}&at={time.monotonic()}"
+        return f"{self.base}/block/{digest.hex()}?{slice_}&of={self.calls}"
 
     def redeem(self, digest: bytes, token: bytes) -> bool:
         """Whether `token` is what the upload of this very block was answered with."""
@@ -69,7 +73,7 @@ class BlockServer:
         self.counts.put_bytes += len(data)
         refused = _next(self.faults.put_status)
         if refused is None:
-            refused = self._stale(request, self.faults.put_url_life)
+            refused = self._stale(request, self.faults.put_urls_last)
         if refused is not None:
             return self._refusal(request, refused)
         if len(data) > BLOCK:
@@ -83,7 +87,7 @@ class BlockServer:
         self.counts.gets += 1
         refused = _next(self.faults.get_status)
         if refused is None:
-            refused = self._stale(request, self.faults.get_url_life)
+            refused = self._stale(request, self.faults.get_urls_last)
         if refused is not None:
             return self._refusal(request, refused)
         length = int(request.query["len"])
@@ -134,8 +138,10 @@ class BlockServer:
         request.transport.close()
         return response
 
-    def _stale(self, request: web.Request, life: float | None) -> int | None:
-        if life is None or time.monotonic() - float(request.query["at"]) <= life:
+    def _stale(self, request: web.Request, last: int | None) -> int | None:
+        call = request.query["of"]
+        self._used[call] += 1
+        if last is None or self._used[call] <= last:
             return None
         self.counts.stale_urls += 1
         return 403

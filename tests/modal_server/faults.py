@@ -52,9 +52,9 @@ class Faults:
     get_status: list[int] = field(default_factory=list)
     block_retry_after: str | None = None
     """Sent as Retry-After along with those."""
-    put_url_life: float | None = None
-    """Seconds after which the URL for an upload is refused; a test may change it at any time."""
-    get_url_life: float | None = None
+    put_urls_last: int | None = None
+    """Of the upload URLs of one call so many are good, those that are used first; the rest is too old."""
+    get_urls_last: int | None = None
     repr_digest: str | None = None
     """Sent as Repr-Digest whatever the body is; for the next so many downloads:"""
     repr_digests: int = 0

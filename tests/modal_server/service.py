@@ -244,6 +244,7 @@ class VolumeService(_Base):
         start = min(request.start, node.size)
         end = min(start + request.len, node.size) if request.len else node.size
         urls = []
+        self.blocks.calls += 1
         for index in range(start // BLOCK, -(-end // BLOCK) if end > start else start // BLOCK):
             low, high = max(start - index * BLOCK, 0), min(end - index * BLOCK, BLOCK)
             urls.append(
@@ -255,6 +256,7 @@ class VolumeService(_Base):
         async def handle(request: Any) -> Any:
             volume = self._volume(request.volume_id)
             missing = []
+            self.blocks.calls += 1
             for index, file in enumerate(request.files):
                 self._refuse_put(volume, file, create_only=request.disallow_overwrite_existing_files)
                 missing += self._missing(volume, index, file)

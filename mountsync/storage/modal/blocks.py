@@ -11,13 +11,15 @@ import base64
 import hashlib
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, Protocol, TypeVar
 from urllib.request import getproxies
 
-from mountsync.errors import Corrupt, MountsyncError, Unreachable
+from mountsync.errors import Corrupt, MountsyncError, Throttled, Unreachable
 from mountsync.storage.modal.http import Answer, BadAnswer, EndedEarly, Give, Http, Tap
-from mountsync.storage.modal.patience import Limits
+from mountsync.storage.modal.patience import Limits, Patience
 from mountsync.storage.modal.refusals import LATER, UrlRefused
 
 T = TypeVar("T")
@@ -26,16 +28,22 @@ SMALL: Final = 1 << 16
 """Bodies up to this size in bytes are hashed and sent without a thread or a stream."""
 _LARGE: Final = 1 << 20
 _RECEIPT_MOST: Final = 1 << 20
+_TOO_MANY: Final = 429
+_BUSY: Final = (_TOO_MANY, 503)
 _GET: Final = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "mountsync"}
 _PUT: Final = _GET | {"Content-Type": "application/octet-stream"}
 
 
 class _TryAgain(Exception):
-    """One attempt failed in a way that may pass; `error` is what to raise when none is left."""
+    """One attempt failed in a way that may pass; `error` is what to raise when none is left.
 
-    def __init__(self, error: MountsyncError) -> None:
+    `retry_after`: seconds after which the server wants to be asked again, if it said so.
+    """
+
+    def __init__(self, error: MountsyncError, retry_after: float | None = None) -> None:
         super().__init__(str(error))
         self.error = error
+        self.retry_after = retry_after
 
 
 class Sink(Protocol):
@@ -55,6 +63,42 @@ class Sink(Protocol):
         ...
 
 
+class _Turn:
+    """The time and the places of one attempt among those that are under way. It can be left early."""
+
+    def __init__(self, places: Sequence[asyncio.Semaphore], seconds: float) -> None:
+        self._places = places
+        self._held: list[asyncio.Semaphore] = []
+        self._bound = asyncio.timeout(None)
+        self._seconds = seconds
+
+    async def __aenter__(self) -> _Turn:
+        try:
+            for place in self._places:
+                await place.acquire()
+                self._held.append(place)
+            await self._bound.__aenter__()
+        except BaseException:
+            self._free()
+            raise
+        self._bound.reschedule(asyncio.get_running_loop().time() + self._seconds)
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        self._free()
+        await self._bound.__aexit__(*error)
+
+    def _free(self) -> None:
+        while self._held:
+            self._held.pop().release()
+
+    def leave(self) -> None:
+        """Lets others have the places, and takes all the time there is."""
+        self._free()
+        if not self._bound.expired():
+            self._bound.reschedule(None)
+
+
 class _Delivery:
     """Gives the bytes of a slice away, each once, however often the slice has to be asked for."""
 
@@ -63,7 +107,10 @@ class _Delivery:
         self._sink = sink
         self._tap: Tap | None = None
         """Of the answer that is given away while it comes."""
-        self._given = 0
+        self.given = 0
+        """Bytes that were given away."""
+        self.turn: _Turn | None = None
+        """Of the attempt that is under way."""
         self._at = 0
         """Where the answer has come to that is being given."""
 
@@ -82,25 +129,31 @@ class _Delivery:
             self._take(piece)
 
     def _take(self, piece: bytes) -> None:
-        fresh = piece[max(0, self._given - self._at) :]
+        fresh = piece[max(0, self.given - self._at) :]
         self._at += len(piece)
         if fresh:
-            self._given += len(fresh)
+            self.given += len(fresh)
             self._sink.give(fresh)
         if self._tap is not None and self._sink.is_full:
-            self._tap.pause()
-            self._sink.when_taken(self._tap.resume)
+            self._let_wait(self._tap)
+
+    def _let_wait(self, tap: Tap) -> None:
+        """It is the reader that is slow: nobody else waits for a turn because of that, and it may last."""
+        if self.turn is not None:
+            self.turn.leave()
+        tap.pause()
+        self._sink.when_taken(tap.resume)
 
     @property
     def is_complete(self) -> bool:
-        return self._given == self._length
+        return self.given == self._length
 
 
 class BlockCourier:
     """Sends and fetches blocks, so many at once. `proxies`: the usual variables are honoured."""
 
     def __init__(self, limits: Limits, *, proxies: bool) -> None:
-        self._limits = limits
+        self._limits = replace(limits, attempts=limits.block_attempts)
         self._http = Http(
             connect=limits.connect + 1,
             idle=limits.idle,
@@ -116,7 +169,7 @@ class BlockCourier:
     async def send(self, url: str, data: bytes | memoryview) -> bytes:
         """Uploads a block; returns the body of the answer, which is its receipt."""
 
-        async def attempt() -> bytes:
+        async def attempt(_turn: _Turn) -> bytes:
             body = data if len(data) > SMALL else bytes(data)
             answer = await self._http.ask("PUT", url, headers=_PUT, limit=_RECEIPT_MOST, body=body)
             _accept(answer)
@@ -127,7 +180,7 @@ class BlockCourier:
     async def fetch(self, url: str, length: int) -> tuple[bytes, ...]:
         """Downloads a slice of exactly `length` bytes, in pieces of a MiB or so."""
 
-        async def attempt() -> tuple[bytes, ...]:
+        async def attempt(_turn: _Turn) -> tuple[bytes, ...]:
             answer = await self._http.ask("GET", url, headers=_GET, limit=length)
             _accept(answer)
             await _verify(answer.body, length, answer.headers.get("repr-digest"))
@@ -143,51 +196,83 @@ class BlockCourier:
         """
         delivery = _Delivery(length, sink)
 
-        async def attempt() -> None:
+        async def attempt(turn: _Turn) -> None:
+            delivery.turn = turn
             answer = await self._http.ask("GET", url, headers=_GET, limit=length, outlet=delivery.opened)
             _accept(answer)
             if not delivery.is_complete:
                 await _verify(answer.body, length, answer.headers.get("repr-digest"))
                 delivery.take_all(answer.body)
 
-        return await self._persist(attempt, length)
+        return await self._persist(attempt, length, lambda: delivery.given)
 
-    async def _persist(self, attempt: Callable[[], Awaitable[T]], size: int) -> T:
-        if size > _LARGE:
-            async with self._large:
-                return await self._attempts(attempt)
-        return await self._attempts(attempt)
+    async def _persist(
+        self,
+        attempt: Callable[[_Turn], Awaitable[T]],
+        size: int,
+        progress: Callable[[], int] = lambda: 0,
+    ) -> T:
+        """What came of the first attempt that succeeds.
 
-    async def _attempts(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        end = time.monotonic() + self._limits.call
-        for number in range(self._limits.block_attempts):
+        Each ends within `Limits.stream` seconds, the last begins within `Limits.call` seconds after the first
+        failure without `progress`.
+        """
+        seen, patience = progress(), None
+        while True:
+            wait = None
             try:
-                async with self._all:
-                    return await attempt()
+                async with self._turn(size) as turn:
+                    return await attempt(turn)
             except _TryAgain as failed:
-                error = failed.error
+                error, wait = failed.error, failed.retry_after
             except EndedEarly:
                 error = Corrupt("the body of a block ended early")
             except BadAnswer as bad:
                 error = Unreachable(f"Modal's block store answered strangely: {bad}", hint=LATER)
             except (OSError, TimeoutError) as lost:
-                detail = getattr(lost, "strerror", None) or type(lost).__name__
-                error = Unreachable(
-                    f"Modal's block store cannot be reached: {detail}", hint="check the network and proxies"
-                )
-            delay: float = self._limits.first_delay * 2**number * (0.75 + 0.5 * random.random())  # noqa: S311 - no secret
-            if time.monotonic() + delay > end:
-                break
+                error = _out_of_reach(lost)
+            if patience is None or progress() != seen:
+                seen, patience = progress(), self._patience()
+            delay = patience.after_loss() if wait is None else patience.after_request(wait)
+            if delay is None:
+                raise error
             await asyncio.sleep(delay)
-        raise error
+
+    def _patience(self) -> Patience:
+        return Patience(self._limits, time.monotonic, random.random)
+
+    def _turn(self, size: int) -> _Turn:
+        places = (self._large, self._all) if size > _LARGE else (self._all,)
+        return _Turn(places, self._limits.stream)
+
+
+def _out_of_reach(lost: Exception) -> Unreachable:
+    detail = getattr(lost, "strerror", None) or type(lost).__name__
+    return Unreachable(
+        f"Modal's block store cannot be reached: {detail}", hint="check the network and proxies"
+    )
 
 
 def _accept(answer: Answer) -> None:
-    status = answer.status
-    if status == 429 or status >= 500:
-        raise _TryAgain(Unreachable(f"Modal's block store answered {status}", hint=LATER))
+    status, reason = answer.status, f"Modal's block store answered {answer.status}"
+    wait = _seconds(answer.headers.get("retry-after")) if status in _BUSY else None
+    if status == _TOO_MANY or wait is not None:
+        raise _TryAgain(Throttled(reason, retry_after=wait), wait)
+    if status >= 500:
+        raise _TryAgain(Unreachable(reason, hint=LATER))
     if status >= 300:
-        raise UrlRefused(f"Modal's block store answered {status}", hint=LATER)
+        raise UrlRefused(reason, hint=LATER)
+
+
+def _seconds(header: str | None) -> float | None:
+    """The time that a Retry-After asks for; None when it asks for none that can be understood."""
+    text = (header or "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
 
 
 async def _verify(body: tuple[bytes, ...], length: int, header: str | None) -> None:
@@ -216,5 +301,13 @@ def _digest_of(header: str | None) -> bytes | None:
     for part in (header or "").split(","):
         name, _, value = part.strip().partition("=")
         if name.lower() == "sha-256":
-            return base64.b64decode(value.strip().strip(":"))
+            return _decoded(value.partition(";")[0].strip().strip(":"))
     return None
+
+
+def _decoded(value: str) -> bytes:
+    """What the header says; where it says nothing that makes sense, what no body has."""
+    try:
+        return base64.b64decode(value)
+    except ValueError:
+        return b""

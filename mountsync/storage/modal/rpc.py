@@ -7,6 +7,7 @@ published as stable: only the calls and fields below are relied on, and `check_p
 from __future__ import annotations
 
 import asyncio
+import math
 import platform
 import random
 import time
@@ -30,6 +31,7 @@ from mountsync.errors import (
     NotFound,
     Throttled,
     Unreachable,
+    Unsupported,
 )
 from mountsync.storage.modal.batches import Looks, Puts
 from mountsync.storage.modal.blocks import BlockCourier
@@ -52,6 +54,8 @@ from mountsync.storage.modal.transport import (
 T = TypeVar("T")
 
 _PAGE: Final = 100
+_PAGE_MOST: Final = 1600
+"""Volumes that are asked for at once: Modal's own clients ask for the first number."""
 _SMALL_RANGE: Final = 1 << 20
 """Ranges up to this size in bytes are read in one go."""
 _FIELDS: Final[Mapping[str, Mapping[str, int]]] = {
@@ -187,17 +191,24 @@ class ModalRpc:
         return True
 
     async def _list_volumes(self) -> Sequence[VolumeFound]:
+        """All volumes, newest first.
+
+        The next page begins with the moment at which this one ends, since more volumes may be of that
+        moment; where a page brings nothing new a larger one is asked for.
+        """
         found: dict[str, VolumeFound] = {}
-        before = None
-        while True:
-            page = api_pb2.ListPagination(max_objects=_PAGE, created_before=before or 0.0)
+        before, size = 0.0, _PAGE
+        while size <= _PAGE_MOST:
+            page = api_pb2.ListPagination(max_objects=size, created_before=before)
             request = api_pb2.VolumeListRequest(environment_name=self._settings.environment, pagination=page)
-            answer = await self._unary("VolumeList", request, None)
-            for item in answer.items:
-                found[item.volume_id] = VolumeFound(item.volume_id, item.label, item.metadata.version)
-            if len(answer.items) < _PAGE:
+            items = (await self._unary("VolumeList", request, None)).items
+            known = len(found)
+            found |= {item.volume_id: _found(item) for item in items}
+            if len(items) < _PAGE:
                 return list(found.values())
-            before = answer.items[-1].metadata.creation_info.created_at
+            before = math.nextafter(items[-1].metadata.creation_info.created_at, math.inf)
+            size = _PAGE if len(found) > known else 2 * size
+        raise Unsupported("more volumes were made in one moment than Modal lists")
 
     async def _list_files(self, volume: str, path: str, *, recursive: bool) -> Sequence[NativeEntry]:
         request = api_pb2.VolumeListFiles2Request(volume_id=volume, path=_wire(path), recursive=recursive)
@@ -447,6 +458,10 @@ def _wire(path: str) -> str:
 
 def _is_wanted(path: str, wanted: Collection[str] | None) -> bool:
     return wanted is None or path.strip("/") in wanted
+
+
+def _found(item: Any) -> VolumeFound:
+    return VolumeFound(item.volume_id, item.label, item.metadata.version)
 
 
 def _entry(entry: Any) -> NativeEntry:

@@ -41,6 +41,7 @@ _CROWDS: Final = 1
 _HASHES_AT_ONCE: Final = 2
 _SENDS_AT_ONCE: Final = 4
 _ROUNDS: Final = 5
+"""So often the same blocks are sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,15 +152,16 @@ class Uploader:
         if hashed.data and len(hashed.data) <= SMALL:
             return await self._put_small(job, bytes(stripped(hashed.data)))
         receipts: dict[bytes, bytes] = {}
-        for _ in range(_ROUNDS):
+        rounds = _Rounds(path)
+        while True:
             async with commit.alone():
                 missing = await self._offer(job, receipts)
                 if not missing:
                     return await commit.settle(hashed, None)
+            rounds.note(len(missing))
             for digest in missing:
                 receipts.pop(digest, None)
             await self._send_all(job, missing, receipts)
-        raise _keeps_asking(path)
 
     async def _hash(self, source: Source) -> Hashed:
         """Reads and hashes the whole source. Raises Stale when it is shorter than its size."""
@@ -243,14 +245,23 @@ class Uploader:
     async def _send_all(
         self, job: _Job[T], missing: Mapping[bytes, str], receipts: dict[bytes, bytes]
     ) -> None:
+        """Sends what is missing.
+
+        URLs of one call grow old together: after the first that is refused no other one is tried.
+        """
         where = {digest: index for index, digest in enumerate(job.hashed.blocks)}
+        refused: list[bytes] = []
 
         async def send(digest: bytes) -> None:
+            if refused:
+                return
             async with self._block(job.source, where[digest]) as block:
                 if await digest_of(block) != digest:
                     raise Stale("the source changed while it was uploaded")
                 receipt = await self._send(missing[digest], stripped(block))
-            if receipt is not None:
+            if receipt is None:
+                refused.append(digest)
+            else:
                 receipts[digest] = receipt
 
         await each(missing, send, at_once=min(_SENDS_AT_ONCE, len(missing)))
@@ -261,6 +272,24 @@ class Uploader:
             return await self._transport.send_block(url, data)
         except UrlRefused:
             return None
+
+
+class _Rounds:
+    """Counts how often Modal asked for blocks, since it last asked for fewer than before."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._least: int | None = None
+        self._idle = 0
+
+    def note(self, missing: int) -> None:
+        """Raises Unreachable when it keeps asking for as many."""
+        if self._least is None or missing < self._least:
+            self._least, self._idle = missing, 0
+            return
+        self._idle += 1
+        if self._idle >= _ROUNDS:
+            raise _keeps_asking(self._path)
 
 
 def _loaded(load: Callable[[], bytes], size: int) -> Hashed:
