@@ -66,11 +66,11 @@ class Sink(Protocol):
 class _Turn:
     """The time and the places of one attempt among those that are under way. It can be left early."""
 
-    def __init__(self, places: Sequence[asyncio.Semaphore], seconds: float) -> None:
+    def __init__(self, places: Sequence[asyncio.Semaphore], end: float) -> None:
         self._places = places
         self._held: list[asyncio.Semaphore] = []
-        self._bound = asyncio.timeout(None)
-        self._seconds = seconds
+        self._bound = asyncio.timeout_at(end)
+        self.is_left = False
 
     async def __aenter__(self) -> _Turn:
         try:
@@ -81,7 +81,6 @@ class _Turn:
         except BaseException:
             self._free()
             raise
-        self._bound.reschedule(asyncio.get_running_loop().time() + self._seconds)
         return self
 
     async def __aexit__(self, *error: Any) -> None:
@@ -94,6 +93,7 @@ class _Turn:
 
     def leave(self) -> None:
         """Lets others have the places, and takes all the time there is."""
+        self.is_left = True
         self._free()
         if not self._bound.expired():
             self._bound.reschedule(None)
@@ -214,14 +214,14 @@ class BlockCourier:
     ) -> T:
         """What came of the first attempt that succeeds.
 
-        Each ends within `Limits.stream` seconds, the last begins within `Limits.call` seconds after the first
-        failure without `progress`.
+        All end within `Limits.stream` seconds, but for those that left their turn; the last begins within
+        `Limits.call` seconds after the first failure without `progress`.
         """
-        seen, patience = progress(), None
+        seen, patience, end = progress(), None, self._end()
         while True:
-            wait = None
+            wait, turn = None, self._turn(size, end)
             try:
-                async with self._turn(size) as turn:
+                async with turn:
                     return await attempt(turn)
             except _TryAgain as failed:
                 error, wait = failed.error, failed.retry_after
@@ -233,6 +233,7 @@ class BlockCourier:
                 error = _out_of_reach(lost)
             if patience is None or progress() != seen:
                 seen, patience = progress(), self._patience()
+            end = self._end() if turn.is_left else end
             delay = patience.after_loss() if wait is None else patience.after_request(wait)
             if delay is None:
                 raise error
@@ -241,9 +242,11 @@ class BlockCourier:
     def _patience(self) -> Patience:
         return Patience(self._limits, time.monotonic, random.random)
 
-    def _turn(self, size: int) -> _Turn:
-        places = (self._large, self._all) if size > _LARGE else (self._all,)
-        return _Turn(places, self._limits.stream)
+    def _end(self) -> float:
+        return asyncio.get_running_loop().time() + self._limits.stream
+
+    def _turn(self, size: int, end: float) -> _Turn:
+        return _Turn((self._large, self._all) if size > _LARGE else (self._all,), end)
 
 
 def _out_of_reach(lost: Exception) -> Unreachable:
