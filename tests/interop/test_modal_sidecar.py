@@ -299,6 +299,27 @@ async def test_two_writers_keep_each_others_entries(server, opened):
     assert found == wanted
 
 
+@pytest.mark.parametrize("skip", [0, 1])
+async def test_a_shard_that_must_wait_takes_in_what_came_meanwhile(server, opened, skip):
+    async with opened("a") as a:
+        await put(a, "d/a", b"x", mtime_ns=T)
+        await a.barrier()
+        place = shard_path(shard_of("d/a"))
+        volume, old = server.volume("data"), shards(server)[place]
+        theirs = modal_sidecar.encode({"d/theirs": old["d/a"]} | old)
+
+        def write_theirs():
+            server.store.plant(volume, place, theirs)
+
+        await put(a, "d/b", b"x", mtime_ns=T)
+        waits = RpcFault(
+            "VolumePutFiles2", "RESOURCE_EXHAUSTED", retry_after=0.2, action=write_theirs, skip=skip
+        )
+        server.faults.rpc.append(waits)
+        await a.barrier()
+    assert set(shards(server)[place]) == {"d/a", "d/b", "d/theirs"}
+
+
 async def test_two_first_writers_of_one_shard(server, opened):
     async with opened("a") as a, opened("b") as b:
         await put(a, "d/a", b"x", mtime_ns=T)

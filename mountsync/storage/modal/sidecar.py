@@ -65,6 +65,21 @@ _AT_ONCE: Final = 16
 _RCLONE_MOST: Final = 256 << 20
 
 
+class _Unseen(Plainly):
+    """The put of a shard that was just looked at; Stale when it changed before a further attempt."""
+
+    def __init__(self, volume: Volume, path: str, seen: NativeEntry | None) -> None:
+        super().__init__(create_only=seen is None)
+        self._look = partial(volume.look, path)
+        self._seen = seen
+        self._is_asked = False
+
+    async def check(self) -> None:
+        again, self._is_asked = self._is_asked, True
+        if again and self._seen is not None and await self._look() != self._seen:
+            raise Stale("somebody wrote the shard meanwhile", path=self._seen.path)
+
+
 class _Shard:
     """One shard: what the remote has, and what it is to get."""
 
@@ -266,7 +281,7 @@ class Sidecar:
         for tries in range(_TRIES):
             if not shard.changes:
                 return
-            with suppress(AlreadyExists):
+            with suppress(AlreadyExists, Stale):
                 if await self._write(name, shard, trusting=tries == _TRIES - 1):
                     return
             await trio.sleep(_BETWEEN_TRIES * tries)
@@ -277,7 +292,7 @@ class Sidecar:
     async def _write(self, name: str, shard: _Shard, *, trusting: bool) -> bool:
         """Returns whether it was seen to be there; the put is enough when `trusting`.
 
-        Raises AlreadyExists when another one came meanwhile, Unsupported for a newer one.
+        Raises AlreadyExists or Stale when another one came meanwhile, Unsupported for a newer one.
         """
         path = shard_path(name)
         seen = await self._volume.look(path)
@@ -293,7 +308,7 @@ class Sidecar:
             _settle(shard, taken)
             return True
         data = await trio.to_thread.run_sync(encode, entries)
-        await self._uploader.put(self._volume, path, BytesSource(data), Plainly(create_only=seen is None))
+        await self._uploader.put(self._volume, path, BytesSource(data), _Unseen(self._volume, path, seen))
         found = await self._read_back(path)
         same = found is not None and found[1] == data
         shard.entries = entries

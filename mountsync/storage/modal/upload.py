@@ -79,11 +79,11 @@ class Commit(Protocol[T_co]):
         ...
 
 
-@dataclass(frozen=True, slots=True)
 class Plainly:
     """A commit with nothing around it."""
 
-    create_only: bool
+    def __init__(self, *, create_only: bool) -> None:
+        self.create_only = create_only
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
