@@ -243,7 +243,10 @@ class _Connection(asyncio.Protocol):
         self._talk = h11.Connection(h11.CLIENT, _HEAD_MOST)
         self._incoming: _Incoming | None = None
         """None at rest, when no body is to be held."""
-        self._patience: asyncio.Timeout
+        self._moved_at = 0.0
+        self._watcher: asyncio.TimerHandle
+        self._is_held = False
+        """Whether nothing is read because nobody takes it."""
         self._writable = asyncio.Event()
         self._writable.set()
         self._rests_since = 0.0
@@ -274,11 +277,13 @@ class _Connection(asyncio.Protocol):
         """
         incoming = self._incoming = _Incoming(request, limit, outlet, self)
         incoming.done.add_done_callback(lambda _: self._writable.set())
+        self._move()
+        self._watch(incoming)
         try:
-            async with asyncio.timeout(self._idle) as self._patience:
-                await self._send(request, body, incoming.done)
-                await incoming.done
+            await self._send(request, body, incoming.done)
+            await incoming.done
         finally:
+            self._watcher.cancel()
             self.resume(incoming)
             self._incoming = None
         answer = incoming.answer()
@@ -329,22 +334,31 @@ class _Connection(asyncio.Protocol):
             reason = str(error)[:200]
             incoming.done.set_exception(BadAnswer(reason) if data else EndedEarly(reason))
 
-    def _moved(self) -> None:
-        if self._incoming is not None and not self._patience.expired():
-            self._patience.reschedule(self._loop.time() + self._idle)
+    def _move(self) -> None:
+        self._moved_at = self._loop.time()
+
+    def _watch(self, incoming: _Incoming) -> None:
+        """Looks every so often whether anything moved: cheaper than a timer that is set at each piece."""
+        if self._is_held:
+            self._move()
+        end = self._moved_at + self._idle
+        if end > self._loop.time():
+            self._watcher = self._loop.call_at(end, self._watch, incoming)
+        elif not incoming.done.done():
+            incoming.done.set_exception(TimeoutError())
 
     def pause(self, incoming: _Incoming) -> None:
         """Reads no more of this answer; nobody is impatient meanwhile."""
         if incoming is self._incoming and not incoming.done.done():
             self.transport.pause_reading()
-            self._patience.reschedule(None)
+            self._is_held = True
 
     def resume(self, incoming: _Incoming) -> None:
         """Reads again, when it is still this answer."""
         if incoming is self._incoming and not self.transport.is_closing():
             self.transport.resume_reading()
-            if not incoming.done.done():
-                self._moved()
+            self._is_held = False
+            self._move()
 
     # what the loop calls
 
@@ -368,14 +382,14 @@ class _Connection(asyncio.Protocol):
         if self._incoming is None or self._incoming.done.done():
             self.transport.abort()  # nobody asked
             return
-        self._moved()
+        self._move()
         self._hear(self._incoming, data)
 
     def pause_writing(self) -> None:
         self._writable.clear()
 
     def resume_writing(self) -> None:
-        self._moved()
+        self._move()
         self._writable.set()
 
 
