@@ -51,14 +51,19 @@ async def see(storage: Storage, *, recursive: bool) -> Seen:
     return seen
 
 
+async def _see_there(storage: Storage, remote: str, *, recursive: bool) -> Seen:
+    """As `see`. Raises NotFound when nothing is there because the storage's root is not."""
+    seen = await see(storage, recursive=recursive)
+    if not seen.entries and not seen.problems:
+        await insist_there(storage, remote)
+    return seen
+
+
 async def _look(remote: str, flags: BackendOptions, *, recursive: bool) -> Seen:
     """What is in the folder that `remote` names, or the one file that it names."""
     try:
         async with opened(remote, flags) as storage:
-            seen = await see(storage, recursive=recursive)
-            if not seen.entries and not seen.problems:
-                await insist_there(storage, remote)
-            return seen
+            return await _see_there(storage, remote, recursive=recursive)
     except (NotFound, NotADirectory):
         single = await _single(remote, flags)
         if single is None:
@@ -296,9 +301,7 @@ async def _digests(
         async with opened_above(remote, flags) as (storage, path):
             return await hashing.digest_all(storage, [(path, single[1])], algorithm, _named(single[0], take))
     async with opened(remote, flags) as storage:
-        seen = await see(storage, recursive=True)
-        if not seen.entries and not seen.problems:
-            await insist_there(storage, remote)
+        seen = await _see_there(storage, remote, recursive=True)
         files = [(path, entry) for path, entry in seen.entries if entry.kind is Kind.FILE]
         failed = await hashing.digest_all(storage, files, algorithm, take)
     return [ListedProblem(path=path, reason=each.reason) for path, each in seen.problems] + failed

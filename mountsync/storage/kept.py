@@ -34,10 +34,11 @@ def save(place: Path, value: msgspec.Struct) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(fresh, place)
-    _sync_folder(place.parent)
+    sync_folder(place.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder safe from power loss. Blocks. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -9,7 +9,7 @@ from mountsync.formats.modal_sidecar import FOLDER
 from mountsync.paths import RelPath
 from tests.modal_server import RpcFault
 from tests.parts.bodies import items, put
-from tests.parts.volumes import plant, stored
+from tests.parts.modal import all_stored, plant
 
 T = 1_600_000_000_123_456_789
 
@@ -44,7 +44,7 @@ async def test_a_rename_that_is_broken_off(server, opened, method, replaced, aft
         server.faults.rpc.clear()
     async with opened() as storage:
         await storage.recover_attempts()
-        files = {path: data for path, data in stored(server).items() if not path.startswith(FOLDER)}
+        files = {path: data for path, data in all_stored(server).items() if not path.startswith(FOLDER)}
         if method == "VolumeCopyFiles2" and not after:
             untouched = {"d/a": b"12345"} | ({"b": replaced} if replaced is not None else {})
             assert files in (untouched, {"b": b"12345"})
@@ -65,7 +65,7 @@ async def test_a_broken_off_rename_spares_what_others_wrote(server, opened):
         plant(server, changed, b"other", mtime=5)
         async with opened(changed) as storage:
             await storage.recover_attempts()
-            files = {path: data for path, data in stored(server).items() if not path.startswith(FOLDER)}
+            files = {path: data for path, data in all_stored(server).items() if not path.startswith(FOLDER)}
             assert files == {"source": b"12345", "target": b"12345"} | {changed: b"other"}
             await storage.delete(RelPath("source"))
             await storage.delete(RelPath("target"))
@@ -133,7 +133,7 @@ async def test_a_source_that_changes_during_its_rename_stays(server, opened):
         server.faults.rpc.append(RpcFault("VolumeListFiles2", "UNAVAILABLE", skip=5, action=change))
         with pytest.raises(Exception, match="changed while it was renamed"):
             await storage.move(RelPath("a"), RelPath("b"))
-        files = {path: data for path, data in stored(server).items() if not path.startswith(FOLDER)}
+        files = {path: data for path, data in all_stored(server).items() if not path.startswith(FOLDER)}
         assert files == {"a": b"foreign"}
 
 

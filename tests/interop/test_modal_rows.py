@@ -17,7 +17,7 @@ from mountsync.paths import RelPath
 from mountsync.storage import api, modal
 from tests.modal_server import ModalServer
 from tests.parts.bodies import put
-from tests.parts.modal import modal_storage
+from tests.parts.modal import all_stored, modal_storage, plant
 from tests.parts.shell import Shell
 
 NATIVE = 1_650_000_000
@@ -42,18 +42,6 @@ def local(tmp_path):
     return folder
 
 
-def plant(server, path: str, data: bytes = b"data", volume: str = "data", **more):
-    place = server.volume(volume)
-    return server.do(lambda: server.store.plant(place, path, data, **more))
-
-
-def stored(server, volume: str = "data") -> dict[str, bytes]:
-    place = server.volume(volume)
-    return server.do(
-        lambda: {p: server.store.content(place, p) for p, node in place.nodes.items() if node.kind == 1}
-    )
-
-
 def volumes(server) -> set[str]:
     return {volume.name for volume in server.store.volumes.values()}
 
@@ -73,7 +61,7 @@ def mtime_of(shell: Shell, remote: str) -> int:
 
 
 def test_r01_type_modal_on_the_fly_and_named(server, shell):
-    plant(server, "a/b/f")
+    plant(server, "a/b/f", b"data")
     assert listed(shell, ":modal:data/a/b") == ["f"]
     assert shell.here("config", "create", "work", "modal").code == 0
     assert listed(shell, "work:data/a") == ["b/"]
@@ -82,8 +70,8 @@ def test_r01_type_modal_on_the_fly_and_named(server, shell):
 
 def test_r02_the_root_lists_volumes(server, shell):
     server.volume("other")
-    plant(server, "top")
-    plant(server, "d/x")
+    plant(server, "top", b"data")
+    plant(server, "d/x", b"data")
     assert sorted(listed(shell, ":modal:")) == ["data/", "other/"]
     assert sorted(listed(shell, ":modal:data")) == ["d/", "top"]
 
@@ -203,14 +191,14 @@ def test_r11_the_sidecar_lies_at_the_root_of_the_volume(server, shell, local):
     """Under a name of ours, in shards: the layout of rclone-modal's is not known, so it is never written."""
     plant(server, RCLONE_NAME, b'{"theirs": 1}')
     assert shell.here("copy", str(local), ":modal:data/deep/er").code == 0
-    files = stored(server)
+    files = all_stored(server)
     assert set(files) == {RCLONE_NAME, "deep/er/f", shard_path(shard_of("deep/er/f"))}
     assert files[RCLONE_NAME] == b'{"theirs": 1}'
 
 
 def test_r12_what_the_sidecar_holds(server, shell, local):
     assert shell.here("copy", str(local), ":modal:data").code == 0
-    entries = decode(stored(server)[shard_path(shard_of("f"))])
+    entries = decode(all_stored(server)[shard_path(shard_of("f"))])
     node = server.volume("data").nodes["f"]
     kept = entries["f"]
     assert (kept.size, kept.mtime) == (node.size, node.mtime)
@@ -259,8 +247,8 @@ async def test_r16_updates_wait_briefly_and_are_flushed_at_the_end(server, tmp_p
         await storage.set_mtime(RelPath("a/f0"), SOURCE)
         assert server.counts.rpc["VolumePutFiles2"] == before
     shard = shard_path(shard_of("a/f0"))
-    assert {name for name in stored(server) if name.startswith(FOLDER)} == {shard}
-    assert decode(stored(server)[shard])["a/f19"].mtime_ns == SOURCE + 19
+    assert {name for name in all_stored(server) if name.startswith(FOLDER)} == {shard}
+    assert decode(all_stored(server)[shard])["a/f19"].mtime_ns == SOURCE + 19
 
 
 async def test_r17_two_processes_at_once(server, tmp_path):
@@ -273,7 +261,7 @@ async def test_r17_two_processes_at_once(server, tmp_path):
         await put(two, "d/theirs", b"2", mtime_ns=SOURCE + 1)
         await one.barrier()
         await two.barrier()
-    entries = decode(stored(server)[shard_path(shard_of("d/mine"))])
+    entries = decode(all_stored(server)[shard_path(shard_of("d/mine"))])
     assert {path: entry.mtime_ns for path, entry in entries.items()} == {
         "d/mine": SOURCE,
         "d/theirs": SOURCE + 1,
@@ -295,7 +283,7 @@ def test_r19_without_the_sidecar_only_native_times(server, shell, local):
     """A sync then compares contents by itself: there is no flag to forget."""
     remote = ":modal,sidecar_metadata=false:data"
     assert shell.here("copy", str(local), remote).code == 0
-    assert set(stored(server)) == {"f"}
+    assert set(all_stored(server)) == {"f"}
     assert mtime_of(shell, remote) == server.volume("data").nodes["f"].mtime * 10**9
     sent = server.counts.put_bytes
     again = shell.here("copy", str(local), remote)
@@ -312,7 +300,7 @@ def test_r20_no_copy_of_an_upload_on_local_disk(server, shell, local, tmp_path):
     server.faults.put_status = [503, 503]
     assert shell.here("copy", str(local), ":modal:data", TMPDIR=str(temporary)).code == 0
     assert list(temporary.iterdir()) == []
-    assert stored(server)["big"] == (local / "big").read_bytes()
+    assert all_stored(server)["big"] == (local / "big").read_bytes()
 
 
 def test_r21_only_the_file_calls_of_version_2(server, shell, local):

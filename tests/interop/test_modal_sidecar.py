@@ -16,14 +16,14 @@ from mountsync.storage.modal import sidecar as sidecar_room
 from tests.modal_server import RpcFault
 from tests.modal_server.store import StoreError
 from tests.parts.bodies import get, items, put
-from tests.parts.volumes import plant, stored
+from tests.parts.modal import all_stored, plant
 
 T = 1_600_000_000_123_456_789
 F = RelPath("d/f")
 
 
 def shards(server):
-    found = {path: data for path, data in stored(server).items() if path.startswith(FOLDER)}
+    found = {path: data for path, data in all_stored(server).items() if path.startswith(FOLDER)}
     return {path: modal_sidecar.decode(data) for path, data in found.items()}
 
 
@@ -72,7 +72,7 @@ HIDDEN = [RCLONE_NAME, FOLDER, shard_path("aa"), f"{FOLDER}/d/f", ".mountsync-ke
 async def test_what_can_never_be_seen_is_not_there_and_cannot_be_made(server, opened, hidden):
     async with opened() as storage:
         await put(storage, "f", b"x", mtime_ns=T)
-        before = stored(server)
+        before = all_stored(server)
         with trio.fail_after(60):
             assert await storage.stat(hidden) is None
             with pytest.raises(NotFound):
@@ -94,7 +94,7 @@ async def test_what_can_never_be_seen_is_not_there_and_cannot_be_made(server, op
                 with pytest.raises(NameRefused):
                     await change()
         assert storage.info.names.refusal(hidden) is not None
-        assert stored(server) == before
+        assert all_stored(server) == before
 
 
 async def test_what_is_hidden_depends_on_the_folder(server, opened):
@@ -224,7 +224,7 @@ async def test_a_shard_of_a_newer_version_is_left_as_it_is(server, opened, caplo
         await put(storage, "e/f", b"x", mtime_ns=T)
         await storage.barrier()
         await storage.set_mtime(F, T + 5)
-    assert stored(server)[path] == newer
+    assert all_stored(server)[path] == newer
     assert len([r for r in caplog.records if "newer version" in r.message]) == 1
     async with opened("b") as storage:
         assert (await storage.stat(F)).mtime_ns % 10**9 == 0
@@ -378,7 +378,7 @@ async def test_rclones_sidecar_is_honoured_and_never_written(server, opened):
         assert (await storage.stat(RelPath("d/g"))).mtime_ns == 1_700_000_777 * 10**9
         await put(storage, "d/f", b"new", mtime_ns=T + 1)
         assert (await storage.stat(F)).mtime_ns == T + 1
-    assert stored(server)[RCLONE_NAME] == raw
+    assert all_stored(server)[RCLONE_NAME] == raw
 
 
 async def test_prune(server, opened):
@@ -420,7 +420,7 @@ async def test_a_folder_of_a_volume_uses_the_volumes_sidecar(server, opened):
         await put(storage, "f", b"x", mtime_ns=T)
     async with opened("b") as storage:
         assert (await storage.stat(RelPath("d/e/f"))).mtime_ns == T
-    assert all(path.startswith(FOLDER) for path in stored(server) if path != "d/e/f")
+    assert all(path.startswith(FOLDER) for path in all_stored(server) if path != "d/e/f")
 
 
 # ---- volumes as directories -------------------------------------------------------------------------

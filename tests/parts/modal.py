@@ -32,6 +32,14 @@ def stored(server: ModalServer, path: str = "f") -> bytes | None:
     return server.do(lambda: server.store.content(volume, path) if path in volume.nodes else None)
 
 
+def all_stored(server: ModalServer, volume: str = "data") -> dict[str, bytes]:
+    """All files that the server holds in a volume."""
+    place = server.volume(volume)
+    return server.do(
+        lambda: {p: server.store.content(place, p) for p, node in place.nodes.items() if node.kind == 1}
+    )
+
+
 def plant_now(server: ModalServer, path: str, data: bytes, **more):
     """A file as somebody else writes it; called on the server's own loop, as by a fault's action."""
     volume = server.store.named("main", "data")

@@ -24,6 +24,7 @@ import msgspec
 
 from mountsync.errors import StateError
 from mountsync.paths import RelPath, from_bytes, to_bytes
+from mountsync.storage.kept import sync_folder
 
 _RUN: Final = "run-"
 _LOCK: Final = "lock"
@@ -123,7 +124,7 @@ class Journal:
                 out.flush()
                 os.fsync(out.fileno())
         if durable:
-            _sync_folder(self._run)
+            sync_folder(self._run)
         return Noted(file, record, {})
 
     def note_chunks(self, noted: Noted, chunks: list[FinishedChunk]) -> None:
@@ -259,11 +260,3 @@ def _finished(lines: list[bytes]) -> Iterator[tuple[int, FinishedChunk]]:
     for line in lines:
         chunk = msgspec.json.decode(line, type=FinishedChunk)
         yield chunk.index, chunk
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

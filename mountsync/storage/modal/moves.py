@@ -7,7 +7,6 @@ The note is a file in the storage's state folder. What an interrupted rename lef
 from __future__ import annotations
 
 import hashlib
-import os
 import uuid
 from contextlib import suppress
 from functools import partial
@@ -21,6 +20,7 @@ from msgspec import structs
 from mountsync.errors import AlreadyExists, Corrupt, NotFound, PathError, Stale
 from mountsync.model.entry import Entry
 from mountsync.storage.api import ABSENT, Expect
+from mountsync.storage.kept import save
 from mountsync.storage.modal.attempts import Attempts
 from mountsync.storage.modal.book import Book
 from mountsync.storage.modal.refusals import TryAgain
@@ -64,22 +64,8 @@ class Journal:
     async def replace(self, path: Path, note: Note) -> None:
         """Keeps the note in this file from now on."""
         known = await self._load()
-        await trio.to_thread.run_sync(self._write, path, note)
+        await trio.to_thread.run_sync(save, path, note)
         known[path] = note
-
-    def _write(self, path: Path, note: Note) -> None:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = path.with_suffix(".new")
-        with open(temporary, "wb") as file:
-            file.write(msgspec.json.encode(note))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        descriptor = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
     async def drop(self, path: Path) -> None:
         """Forgets a note."""
