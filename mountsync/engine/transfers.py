@@ -15,7 +15,7 @@ from mountsync.engine.bell import Bell
 from mountsync.formats.sizes import Bandwidth
 from mountsync.model.status import CYCLE_BOUNDS, Totals, Transfer
 from mountsync.storage.api import Source
-from mountsync.storage.sources import Overheard
+from mountsync.storage.sources import Basin, Overheard
 
 _FREE_BYTES = 1 << 16
 """Bodies up to this size are not shown: they are gone before anybody could read the line."""
@@ -206,6 +206,10 @@ class MeteredSource:
         if flow is not None and not running.pace.is_limited:  # a connection that is held back may be cut
             self._flow: Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]] = flow
             self.flow = self._flow_counted
+        pour = getattr(source, "pour", None)
+        if pour is not None and not running.pace.is_limited:
+            self._pour: Callable[[Basin], AbstractAsyncContextManager[AsyncIterator[int]]] = pour
+            self.pour = self._pour_counted
         self._into: Callable[[int, memoryview], Awaitable[int]] | None = getattr(source, "read_into", None)
         if self._into is not None:
             self.read_into = self._read_into
@@ -231,6 +235,11 @@ class MeteredSource:
 
     async def _count(self, data: bytes) -> None:
         await self._running.passed(len(data))
+
+    @asynccontextmanager
+    async def _pour_counted(self, basin: Basin) -> AsyncIterator[AsyncIterator[int]]:
+        async with self._pour(basin) as counts:
+            yield Overheard(counts, self._running.passed)
 
     async def _read_into(self, offset: int, buffer: memoryview) -> int:
         assert self._into is not None

@@ -11,7 +11,7 @@ before or after the call, never between.
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, Literal, Protocol, TypeAlias, runtime_checkable
@@ -36,6 +36,14 @@ When it finds something else it raises Stale and changes nothing.
 
 Listed: TypeAlias = tuple[RelPath, Entry | Problem]
 """One item of a listing; a Problem covers the path and everything below it."""
+
+
+Into: TypeAlias = Callable[[memoryview, int], object]
+"""Takes bytes, and the offset in the object at which they belong.
+
+It is called by any thread, once at a time; it may wait for a disk. The memory is used for something else
+when it returns. A MountsyncError of its own ends the reading.
+"""
 
 
 class Enforcement(enum.Enum):
@@ -236,6 +244,21 @@ class SupportsMove(Protocol):
 
         `expect` is about the source, `replace` about what is at the target. Missing parents of the
         target are made. Returns the entry at the target. Raises NotFound, Stale, AlreadyExists.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsPour(Protocol):
+    def pour(
+        self, path: RelPath, into: Into, offset: int = 0, length: int | None = None, *, expect: Expect = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[int]]:
+        """As `read`, but the bytes go to `into` as they arrive; iterating tells how many have gone there.
+
+        For large objects, whose bytes need not come to the loop then. Counts are of bytes from `offset`
+        on, in their order. Others may have gone to `into` already: in any order, twice, or wrong ones,
+        until they are counted. `into` is not called any more once the context is left, whatever the
+        reason is.
         """
         ...
 

@@ -31,7 +31,7 @@ from mountsync.storage.local_temporary import Temporaries
 from mountsync.storage.local_walk import walk
 from mountsync.storage.local_watch import watch_tree
 from mountsync.storage.options import OpenContext, Option, OptionKind
-from mountsync.storage.sources import BytesSource, Flows, PieceReader
+from mountsync.storage.sources import BytesSource, Flows, PieceReader, Pours
 
 OPTIONS: tuple[Option, ...] = (
     Option("root", OptionKind.TEXT, "", help="folder to which paths of this remote are relative"),
@@ -41,6 +41,8 @@ SMALL: Final = 1 << 20
 """Bodies up to this size in bytes are written in one thread hop, and synced by `barrier` only."""
 _SLICE: Final = 64 << 20
 """Bytes that the kernel copies at most between two looks at cancellation."""
+_POURED: Final = 8 << 20
+"""Bytes that come by themselves between two steps of a thread."""
 _THREADS: Final = 8
 _LITTLE: Final = 1 << 16
 """Bodies up to this size in bytes share hops to threads with others."""
@@ -196,17 +198,32 @@ class LocalStorage:
         if isinstance(source, HasDescriptor):
             await self._fill_from(draft, source.fileno(), source.size)
             return
-        if isinstance(source, Flows):
+        if isinstance(source, Pours):
+            await self._pour(draft, source)
+        elif isinstance(source, Flows):
             async with source.flow() as pieces:
                 await self._append_all(draft, pieces, source.size)
         else:
             await self._append_all(draft, PieceReader(source, PIECE), source.size)
+
+    async def _pour(self, draft: Draft, source: Pours) -> None:
+        done = told = 0
+        async with source.pour(draft) as counts:
+            async for count in counts:
+                done += count
+                if done - told >= _POURED:
+                    await self._step(draft, draft.grew, done - told)
+                    told = done
+        self._insist_whole(draft, done, source.size)
 
     async def _append_all(self, draft: Draft, pieces: AsyncIterator[bytes], size: int) -> None:
         done = 0
         async for data in pieces:
             await self._step(draft, draft.append, data)
             done += len(data)
+        self._insist_whole(draft, done, size)
+
+    def _insist_whole(self, draft: Draft, done: int, size: int) -> None:
         if done != size:
             raise Stale("the source ended early", path=draft.path)
 

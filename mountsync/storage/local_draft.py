@@ -22,6 +22,8 @@ _FICLONE: Final = 0x40049409
 _NO_KERNEL_COPY: Final = frozenset(
     {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.ETXTBSY, errno.ENOTTY}
 )
+_BEHIND: Final = 8 << 20
+"""Bytes that gather before the disk is told of them."""
 _NO_NOREPLACE: Final = frozenset({errno.ENOSYS, errno.EINVAL})
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
@@ -42,6 +44,10 @@ class Draft:
         self._name = to_bytes(name_of(path)) or b"."
         self._temporary: bytes | None = None
         self._fd = -1
+        self._grown = 0
+        """As far as all bytes are there."""
+        self._begun = 0
+        """As far as the disk was told of them."""
         self._folder_fd = open_folder(root, path, make=replace is None or replace is ABSENT)
         try:
             self._old = self._replaceable()
@@ -70,7 +76,7 @@ class Draft:
         """Makes the empty file. `mode` None: that of the file it will replace, else the default."""
         if mode is None and self._old is not None and stat.S_ISREG(self._old.st_mode):
             mode = self._old.st_mode & 0o7777
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         first = 0o666 if mode is None else mode & 0o777 | 0o200
         self._fd = os.open(self._next_name(), flags, first, dir_fd=self._folder_fd)
         self._adopt(mode)
@@ -89,6 +95,27 @@ class Draft:
         view = memoryview(data)
         while view:
             view = view[os.write(self._fd, view) :]
+        self.grew(len(data))
+
+    def put_at(self, data: memoryview, offset: int) -> None:
+        """Puts bytes where they belong, in any order; tell `grew` of those that came. Raises NoSpace, …"""
+        try:
+            while data:
+                count = os.pwrite(self._fd, data, offset)
+                data, offset = data[count:], offset + count
+        except OSError as error:
+            raise from_os_error(error, self.path) from error
+
+    def get_at(self, buffer: memoryview, offset: int) -> None:
+        """Fills `buffer` with bytes that were put. Raises Stale when somebody cut them off."""
+        try:
+            while buffer:
+                count = os.preadv(self._fd, [buffer], offset)
+                if not count:
+                    raise Stale("the unfinished file was changed by somebody else", path=self.path)
+                buffer, offset = buffer[count:], offset + count
+        except OSError as error:
+            raise from_os_error(error, self.path) from error
 
     def clone(self, source_fd: int) -> bool:
         """Shares the whole content of a file, without copying; False where that cannot be done."""
@@ -103,11 +130,20 @@ class Draft:
     def append_from(self, source_fd: int, offset: int, length: int) -> int:
         """Adds at most `length` bytes of a file from `offset`, inside the kernel; returns how many."""
         try:
-            return os.copy_file_range(source_fd, self._fd, length, offset)
+            count = os.copy_file_range(source_fd, self._fd, length, offset)
         except OSError as error:
             if error.errno not in _NO_KERNEL_COPY:
                 raise
-        return os.sendfile(self._fd, source_fd, offset, length)
+            count = os.sendfile(self._fd, source_fd, offset, length)
+        self.grew(count)
+        return count
+
+    def grew(self, count: int) -> None:
+        """Has the disk begin with what is there, so that `commit` has not to wait for all of it."""
+        self._grown += count
+        if self._grown - self._begun >= _BEHIND:
+            syscalls.start_writeback(self._fd, self._begun, self._grown - self._begun)
+            self._begun = self._grown
 
     def symlink(self, target: bytes) -> None:
         """Makes a symbolic link instead of a file."""

@@ -6,14 +6,16 @@ import os
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, Generic, Protocol, TypeVar, runtime_checkable
 
 import trio
 
 from mountsync.errors import Corrupt, Stale, from_os_error
 from mountsync.model.entry import Entry
 from mountsync.paths import RelPath
-from mountsync.storage.api import Source, Storage
+from mountsync.storage.api import Source, Storage, SupportsPour
+
+T = TypeVar("T")
 
 PIECE: Final = 1 << 20
 """Bytes read at once by whoever streams a source: large enough to hide a thread hop."""
@@ -111,6 +113,8 @@ class StorageSource:
         """By the offset at which it begins, what was read beyond what was asked for."""
         self._ends: deque[int] = deque([0], maxlen=_STREAMS)
         """Where the latest reads ended."""
+        if hasattr(storage, "pour"):
+            self.pour = self._pour
 
     @property
     def size(self) -> int:
@@ -145,6 +149,14 @@ class StorageSource:
         """As `Flows.flow`."""
         async with self._storage.read(self._path, 0, self.size, expect=self._entry.token) as blocks:
             yield blocks
+
+    @asynccontextmanager
+    async def _pour(self, basin: Basin) -> AsyncIterator[AsyncIterator[int]]:
+        """As `Pours.pour`."""
+        assert isinstance(self._storage, SupportsPour)
+        size, token = self.size, self._entry.token
+        async with self._storage.pour(self._path, basin.put_at, 0, size, expect=token) as counts:
+            yield counts
 
     def still(self) -> bool:
         return True
@@ -183,6 +195,32 @@ class Flows(Protocol):
 
     def flow(self) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """The whole body in pieces, for one task. What ends early was cut off: count what comes."""
+        ...
+
+
+class Basin(Protocol):
+    """What a body is poured into. Both may block, and are for threads; they raise MountsyncError."""
+
+    def put_at(self, data: memoryview, offset: int) -> None:
+        """Puts bytes where they belong, in any order."""
+        ...
+
+    def get_at(self, buffer: memoryview, offset: int) -> None:
+        """Fills `buffer` with bytes that were put."""
+        ...
+
+
+@runtime_checkable
+class Pours(Protocol):
+    """A source that comes quickest when it puts its bytes where they belong by itself."""
+
+    @property
+    def size(self) -> int:
+        """As `Source.size`."""
+        ...
+
+    def pour(self, basin: Basin) -> AbstractAsyncContextManager[AsyncIterator[int]]:
+        """The whole body, as `SupportsPour.pour` has it. What ends early was cut off: count what comes."""
         ...
 
 
@@ -242,17 +280,17 @@ class PieceReader:
         return data
 
 
-class Overheard:
+class Overheard(Generic[T]):
     """Pieces on their way, of which somebody hears as they pass."""
 
-    def __init__(self, pieces: AsyncIterator[bytes], hear: Callable[[bytes], Awaitable[None]]) -> None:
+    def __init__(self, pieces: AsyncIterator[T], hear: Callable[[T], Awaitable[None]]) -> None:
         self._pieces = pieces
         self._hear = hear
 
-    def __aiter__(self) -> Overheard:
+    def __aiter__(self) -> Overheard[T]:
         return self
 
-    async def __anext__(self) -> bytes:
-        data = await anext(self._pieces)
-        await self._hear(data)
-        return data
+    async def __anext__(self) -> T:
+        piece = await anext(self._pieces)
+        await self._hear(piece)
+        return piece

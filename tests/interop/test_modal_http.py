@@ -2,14 +2,12 @@
 
 import asyncio
 import gc
-import os
 import ssl
 from contextlib import asynccontextmanager
-from urllib.request import getproxies
 
 import pytest
 
-from mountsync.storage.modal.http import BadAnswer, EndedEarly, Http, Origin, _Incoming, proxy_to
+from mountsync.storage.modal.http import BadAnswer, EndedEarly, Http, _Incoming
 from tests.parts.tls import certificate, server_context
 
 PATIENCE = 30.0
@@ -414,37 +412,6 @@ def test_no_path_becomes_a_header(path):
             assert server.seen == []
 
     run(work)
-
-
-ORIGIN = Origin("https", "blocks.example.com", 443)
-
-
-@pytest.mark.parametrize(
-    ("environ", "host"),
-    [
-        ({}, None),
-        ({"https_proxy": "http://p:8080"}, "p"),
-        ({"HTTPS_PROXY": "http://q", "https_proxy": "p:8080"}, "p"),
-        ({"HTTP_PROXY": "http://p"}, None),
-        ({"all_proxy": "socks5://p"}, None),
-        ({"https_proxy": "http://p", "no_proxy": "other.com, .example.com"}, None),
-        ({"https_proxy": "http://p", "no_proxy": "blocks.example.com:443"}, None),
-        ({"https_proxy": "http://p", "NO_PROXY": "*"}, None),
-        ({"https_proxy": "http://p", "no_proxy": "ample.com"}, "p"),
-    ],
-)
-def test_the_usual_variables_name_proxies(environ, host, monkeypatch):
-    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
-        monkeypatch.delenv(name)
-    for name, value in environ.items():
-        monkeypatch.setenv(name, value)
-    proxy = proxy_to(ORIGIN, getproxies())
-    assert (proxy.host if proxy else None) == host
-
-
-def test_a_proxy_that_cannot_be_spoken_to_is_an_error():
-    with pytest.raises(OSError, match="socks5"):
-        proxy_to(ORIGIN, {"https": "socks5://p:1080"})
 
 
 def test_a_proxy_in_the_clear():

@@ -11,10 +11,12 @@ import trio
 
 from mountsync.model.entry import EMPTY_DIGEST, Digest
 from mountsync.storage.api import Source
-from mountsync.storage.sources import Overheard
+from mountsync.storage.sources import Basin, Overheard
 
 _INLINE: Final = 64 << 10
 """Bytes that are hashed on the loop: a thread hop would take longer."""
+_BACK: Final = 1 << 18
+"""Bytes that are read back at once: they stay in a processor's own cache."""
 _WAITING: Final = 64 << 20
 """Bytes kept, at most, that were read before those in front of them."""
 
@@ -35,6 +37,10 @@ class HashingSource:
             self._load: Callable[[], bytes] = load
             self.load = self._load_hashed
 
+        pour = getattr(source, "pour", None)
+        if pour is not None:
+            self._pour: Callable[[Basin], AbstractAsyncContextManager[AsyncIterator[int]]] = pour
+            self.pour = self._pour_hashed
         flow = getattr(source, "flow", None)
         if flow is not None:
             self._flow: Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]] = flow
@@ -63,6 +69,25 @@ class HashingSource:
             async with self._turn:
                 await self._take(offset, data)
         return data
+
+    @asynccontextmanager
+    async def _pour_hashed(self, basin: Basin) -> AsyncIterator[AsyncIterator[int]]:
+        buffer = memoryview(bytearray(_BACK))
+
+        async def hear(count: int) -> None:
+            await trio.to_thread.run_sync(self._hash_back, basin, buffer, count)
+
+        async with self._pour(basin) as counts:
+            yield Overheard(counts, hear)
+
+    def _hash_back(self, basin: Basin, buffer: memoryview, count: int) -> None:
+        """Hashes what was poured, in its order: that is not the order in which it came."""
+        end = self._at + count
+        while self._at < end:
+            part = buffer[: end - self._at]
+            basin.get_at(part, self._at)
+            self._state.update(part)
+            self._at += len(part)
 
     async def _take(self, offset: int, data: bytes) -> None:
         if offset > self._at:

@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol, TypeVar
 from urllib.request import getproxies
 
 from mountsync.errors import Corrupt, MountsyncError, Throttled, Unreachable
-from mountsync.storage.modal.http import Answer, BadAnswer, EndedEarly, Give, Http, Tap
+from mountsync.storage.modal.http import Answer, BadAnswer, EndedEarly, Give, Http, Lent, Tap
 from mountsync.storage.modal.patience import Limits, Patience
 from mountsync.storage.modal.refusals import LATER, UrlRefused
 
@@ -49,8 +49,13 @@ class _TryAgain(Exception):
 class Sink(Protocol):
     """Where a body goes, piece by piece."""
 
-    def give(self, thing: bytes) -> None:
-        """Takes the next piece."""
+    @property
+    def borrows(self) -> bool:
+        """Whether it is done with a piece when `give` returns, so that a buffer can be lent to it."""
+        ...
+
+    def give(self, thing: bytes | memoryview, /) -> None:
+        """Takes the next piece. A MountsyncError ends the transfer."""
         ...
 
     @property
@@ -114,12 +119,14 @@ class _Delivery:
         self._at = 0
         """Where the answer has come to that is being given."""
 
-    def opened(self, headers: Mapping[str, str], tap: Tap) -> Give | None:
+    def opened(self, headers: Mapping[str, str], tap: Tap) -> Give | Lent | None:
         """Where the body goes while it comes; nowhere if its digest or length may tell against it yet."""
         is_sure = headers.get("content-length") == str(self._length) and not headers.get("repr-digest")
         self._at = 0
         self._tap = tap
-        return self._take if is_sure else None
+        if not is_sure:
+            return None
+        return Lent(self._take) if self._sink.borrows else self._take
 
     def take_all(self, body: tuple[bytes, ...]) -> None:
         """Gives a body that was kept until it was known to be good."""
@@ -128,7 +135,7 @@ class _Delivery:
         for piece in body:
             self._take(piece)
 
-    def _take(self, piece: bytes) -> None:
+    def _take(self, piece: bytes | memoryview) -> None:
         fresh = piece[max(0, self.given - self._at) :]
         self._at += len(piece)
         if fresh:

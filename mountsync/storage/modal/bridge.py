@@ -11,7 +11,7 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import trio
 
@@ -19,9 +19,6 @@ from mountsync.errors import Unreachable
 
 T = TypeVar("T")
 _Errand: TypeAlias = Callable[[], object]
-
-_WAITING: Final = 2
-"""Things that were given and not taken before a flow counts as full."""
 
 
 class _Post:
@@ -59,6 +56,7 @@ class Started(Generic[T]):
     def begin(self) -> None:
         """Starts the coroutine; on the asyncio loop."""
         if self._unwanted:
+            self._thread.tell(self._end)
             return
         self._task = asyncio.get_running_loop().create_task(self._work())
         self._task.add_done_callback(self._ended)
@@ -88,6 +86,12 @@ class Started(Generic[T]):
         if not self._done.is_set():
             self._thread.ask(self._stop)
 
+    async def stop(self) -> None:
+        """As `cancel`; when it returns nothing of the coroutine goes on. Not cancelled itself."""
+        self.cancel()
+        with trio.CancelScope(shield=True):
+            await self._done.wait()
+
     def _stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
@@ -97,9 +101,10 @@ class Flowing(Started[None], Generic[T]):
     """A coroutine that runs on the other loop and gives one thing after the other away."""
 
     def __init__(
-        self, thread: AsyncioThread, work: Callable[[Flowing[T]], Coroutine[Any, Any, None]]
+        self, thread: AsyncioThread, work: Callable[[Flowing[T]], Coroutine[Any, Any, None]], waiting: int
     ) -> None:
         super().__init__(thread, lambda: work(self))
+        self._waiting = waiting
         self._here: list[T] = []
         self._news = trio.Event()
         self._sent = 0
@@ -117,7 +122,7 @@ class Flowing(Started[None], Generic[T]):
     @property
     def is_full(self) -> bool:
         """Whether so many wait to be taken that no more should be made for now."""
-        return self._sent - self._taken >= _WAITING
+        return self._sent - self._taken >= self._waiting
 
     def when_taken(self, act: Callable[[], None]) -> None:
         """Has `act` called once, when it is not full any more; at once when it is not full now."""
@@ -203,10 +208,13 @@ class AsyncioThread:
         self._refuse_if_closing()
         return self._start(Started(self, work))
 
-    def flow(self, work: Callable[[Flowing[T]], Coroutine[Any, Any, None]]) -> Flowing[T]:
-        """Starts `work` there, with what it gives to. Raises Unreachable after `aclose`."""
+    def flow(self, work: Callable[[Flowing[T]], Coroutine[Any, Any, None]], *, waiting: int) -> Flowing[T]:
+        """Starts `work` there, with what it gives to. Raises Unreachable after `aclose`.
+
+        `waiting`: things that were given and not taken before the flow counts as full.
+        """
         self._refuse_if_closing()
-        return self._start(Flowing(self, work))
+        return self._start(Flowing(self, work, waiting))
 
     def _refuse_if_closing(self) -> None:
         if self._is_closing:

@@ -19,8 +19,7 @@ from h2.exceptions import ProtocolError as H2ProtocolError
 from modal_proto import api_pb2
 
 from mountsync.errors import Unreachable
-from mountsync.storage.modal.http import Origin
-from mountsync.storage.modal.road import Road
+from mountsync.storage.modal.road import Origin, Road
 
 logging.getLogger("hpack").setLevel(logging.INFO)  # at DEBUG it writes every header, also the secret ones
 

@@ -9,22 +9,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 import trio
 
 from mountsync.errors import Corrupt, NameRefused, Stale
+from mountsync.storage.api import Into
 from mountsync.storage.modal.refusals import UrlRefused
 from mountsync.storage.modal.transport import BLOCK, Download, Located, NativeEntry, Transport
 
 _WINDOW: Final = 8 * BLOCK
 """Bytes located by one call at most."""
 _DEPTHS: Final = ((0.25, 4), (0.04, 2))
-"""Blocks that one reader has under way at once, by the seconds that it had to wait for one of them.
-
-Where they come at once it is one, which starts when little of the one before is left: memory for more
-would bring nothing.
-"""
+"""Blocks that one reader has under way at once, by the seconds that it had to wait for one of them."""
 _LITTLE: Final = 4
 """A block is almost given out when less than this part of it is left."""
 _REFUSALS: Final = 3
@@ -33,6 +30,73 @@ Look: TypeAlias = Callable[[], Awaitable[NativeEntry | None]]
 """What is at the path now."""
 Accept: TypeAlias = Callable[[NativeEntry | None], NativeEntry]
 """Gives back what was found; raises when that is not the file that the reader wants."""
+
+
+Piece = TypeVar("Piece")
+
+
+class Landing(Protocol[Piece]):
+    """What becomes of the bytes of a range."""
+
+    depth: int
+    """Blocks that a reader has under way at once, at first."""
+
+    def fetch(self, url: str, start: int, length: int) -> Download[Piece]:
+        """Starts the download of a slice, which begins at `start` in the remote file."""
+        ...
+
+    def keep(self, data: bytes, start: int) -> Piece:
+        """What becomes of few bytes that came with the answer of another call."""
+        ...
+
+    def size(self, piece: Piece) -> int:
+        """How many bytes a piece stands for."""
+        ...
+
+
+class AsBytes:
+    """The bytes are given to the reader.
+
+    Where blocks come at once, one is under way, and the next one starts when little of it is left: memory
+    for more would bring nothing.
+    """
+
+    depth = 1
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def fetch(self, url: str, _start: int, length: int) -> Download[bytes]:
+        return self._transport.fetch_block(url, length)
+
+    def keep(self, data: bytes, _start: int) -> bytes:
+        return data
+
+    def size(self, piece: bytes) -> int:
+        return len(piece)
+
+
+class AsCounts:
+    """The bytes go somewhere else; the reader gets to know how many are there.
+
+    No block is held, so that the server is kept busy from the start.
+    """
+
+    depth = 4
+
+    def __init__(self, transport: Transport, into: Into) -> None:
+        self._transport = transport
+        self._into = into
+
+    def fetch(self, url: str, start: int, length: int) -> Download[int]:
+        return self._transport.pour_block(url, start, length, self._into)
+
+    def keep(self, data: bytes, start: int) -> int:
+        self._into(memoryview(data), start)
+        return len(data)
+
+    def size(self, piece: int) -> int:
+        return piece
 
 
 class _Moved(Stale):
@@ -58,18 +122,18 @@ class Slots:
 
 
 @dataclass(slots=True)
-class _Slice:
+class _Slice(Generic[Piece]):
     """A slice on its way."""
 
-    download: Download
+    download: Download[Piece]
     stop: int
     """Where it ends in the file."""
     waited: float = 0.0
     """Seconds that its reader waited for it."""
 
 
-class RangeReader:
-    """Iterates over the bytes of a range, in pieces. Call `start`, then `close`."""
+class RangeReader(Generic[Piece]):
+    """Iterates over the bytes of a range, in pieces. Call `start`, then `stop`."""
 
     def __init__(
         self,
@@ -79,6 +143,7 @@ class RangeReader:
         look: Look,
         accept: Accept,
         slots: Slots,
+        landing: Landing[Piece],
         offset: int,
         length: int | None,
     ) -> None:
@@ -88,6 +153,7 @@ class RangeReader:
         self._look = look
         self._accept = accept
         self._slots = slots
+        self._landing = landing
         self._next = offset
         """Where the first piece begins that has not come yet."""
         self._located = offset
@@ -98,11 +164,11 @@ class RangeReader:
         self._urls: deque[str] = deque()
         self._given = offset
         """Where the first piece begins that was not given out."""
-        self._flight: deque[_Slice] = deque()
+        self._flight: deque[_Slice[Piece]] = deque()
         """What is not given out to its end."""
-        self._pieces: deque[bytes] = deque()
+        self._pieces: deque[Piece] = deque()
         """What has come and is to be given out."""
-        self._depth = 1
+        self._depth = landing.depth
         self._pinned: tuple[int, int] | None = None
         self._refusals = 0
 
@@ -112,7 +178,7 @@ class RangeReader:
             try:
                 await self._begin()
             except _Moved:
-                self.close()
+                await self.stop()
                 if last:
                     raise
             else:
@@ -138,36 +204,39 @@ class RangeReader:
             await self._enter(start, stop, located)
             return
         self._verify(located.size, small.entry)
-        self._pieces.extend(small.body)
-        self._next = self._located = self._started = min(stop, located.size)
+        for data in small.body:
+            self._pieces.append(self._landing.keep(data, self._next))
+            self._next += len(data)
+        self._located = self._started = self._next
 
     def _pin(self, native: NativeEntry) -> None:
         self._pinned = (native.size, native.mtime)
         self._end = native.size if self._end is None else min(self._end, native.size)
 
-    def close(self) -> None:
-        """Stops all transfers. Safe to call twice."""
+    async def stop(self) -> None:
+        """Stops all transfers: nothing comes any more when it returns. Safe to call twice."""
         while self._flight:
-            self._flight.popleft().download.cancel()
+            leaving = self._flight.popleft()
             self._slots.give()
+            await leaving.download.stop()
         self._urls.clear()
         self._located = self._started = self._next
 
-    def __aiter__(self) -> RangeReader:
+    def __aiter__(self) -> RangeReader[Piece]:
         return self
 
-    async def __anext__(self) -> bytes:
+    async def __anext__(self) -> Piece:
         if not self._pieces:
             self._pieces.extend(await self._more())
         piece = self._pieces.popleft()
-        self._given += len(piece)
+        self._given += self._landing.size(piece)
         if self._flight and self._flight[0].stop == self._given:
             self._flight.popleft()
             self._slots.give()
         self._start_transfers()
         return piece
 
-    async def _more(self) -> tuple[bytes, ...]:
+    async def _more(self) -> tuple[Piece, ...]:
         """The next pieces. Raises StopAsyncIteration at the end."""
         while self._end is None or self._next < self._end:
             try:
@@ -177,17 +246,17 @@ class RangeReader:
                 self._refusals += 1
                 if self._refusals > _REFUSALS:
                     raise
-                self.close()
+                await self.stop()
         raise StopAsyncIteration
 
-    async def _take(self) -> tuple[bytes, ...]:
+    async def _take(self) -> tuple[Piece, ...]:
         """What has come of the first slice."""
         coming = self._flight[0]
         began = trio.current_time()
         pieces = await coming.download.more()
         coming.waited += trio.current_time() - began
         self._depth = max([self._depth, *(depth for seconds, depth in _DEPTHS if coming.waited > seconds)])
-        self._next += sum(map(len, pieces))
+        self._next += sum(map(self._landing.size, pieces))
         self._refusals = 0
         if self._next == coming.stop:
             await coming.download.more()  # its connection is free then
@@ -207,7 +276,7 @@ class RangeReader:
     def _start_transfers(self) -> None:
         while self._urls and self._has_room() and self._slots.take(first=not self._flight):
             stop = min(_block_end(self._started), self._located)
-            download = self._transport.fetch_block(self._urls.popleft(), stop - self._started)
+            download = self._landing.fetch(self._urls.popleft(), self._started, stop - self._started)
             self._flight.append(_Slice(download, stop))
             self._started = stop
 

@@ -8,16 +8,16 @@ holds what travels and no more.
 from __future__ import annotations
 
 import asyncio
-import base64
-import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from typing import Final, Protocol, TypeAlias
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit
-from urllib.request import proxy_bypass
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 import h11
+
+from mountsync.errors import MountsyncError
+from mountsync.storage.modal.road import PORTS, Origin, Proxy, Road
 
 _HEAD_MOST: Final = 64 << 10
 """Bytes of a head, or of a line between chunks."""
@@ -31,7 +31,9 @@ _REST: Final = 15.0
 """Seconds after which a connection without work is not trusted any more."""
 _REDIRECTS: Final = 5
 _MOVED: Final = frozenset({301, 302, 303, 307, 308})
-_PORTS: Final = {"http": 80, "https": 443}
+
+_READ: Final = 1 << 18
+"""Bytes that are taken from a socket at once: a buffer of this size stays in a processor's own cache."""
 
 _Bytes: TypeAlias = bytes | memoryview
 Give: TypeAlias = Callable[[bytes], object]
@@ -50,7 +52,14 @@ class Tap(Protocol):
         ...
 
 
-Outlet: TypeAlias = Callable[[Mapping[str, str], Tap], Give | None]
+@dataclass(frozen=True, slots=True)
+class Lent:
+    """Takes the next piece of a body out of a buffer that is filled anew when it returns."""
+
+    give: Callable[[memoryview], object]
+
+
+Outlet: TypeAlias = Callable[[Mapping[str, str], Tap], Give | Lent | None]
 """Asked with the headers of an answer where its body goes while it comes; None: it is wanted whole."""
 
 
@@ -71,61 +80,11 @@ class Answer:
     body: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where connections lead."""
-
-    scheme: str
-    host: str
-    port: int
-
-    @property
-    def is_secure(self) -> bool:
-        return self.scheme == "https"
-
-    @property
-    def address(self) -> str:
-        """Host and port, as CONNECT has them."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def authority(self) -> str:
-        """As `Host` has it, without the port that goes without saying."""
-        return self.address.removesuffix(f":{_PORTS[self.scheme]}")
-
-
 def origin_of(url: SplitResult) -> Origin:
     """Raises BadAnswer for a URL that HTTP does not lead to: servers hand them out."""
-    if url.scheme not in _PORTS or not url.hostname:
+    if url.scheme not in PORTS or not url.hostname:
         raise BadAnswer(f"a URL of the kind {url.scheme!r} was handed out")
-    return Origin(url.scheme, url.hostname, url.port or _PORTS[url.scheme])
-
-
-@dataclass(frozen=True, slots=True)
-class Proxy:
-    """A proxy, which is spoken to in the clear, and the headers that it wants."""
-
-    host: str
-    port: int
-    headers: Mapping[str, str]
-
-
-def proxy_to(origin: Origin, proxies: Mapping[str, str]) -> Proxy | None:
-    """The proxy on the way there; `proxies` as of urllib's getproxies.
-
-    Raises OSError for one that cannot be used.
-    """
-    named = proxies.get(origin.scheme)
-    if named is None or proxy_bypass(f"{origin.host}:{origin.port}", proxies):
-        return None
-    url = urlsplit(named if "://" in named else f"http://{named}")
-    if url.scheme != "http" or not url.hostname:
-        raise OSError(0, f"proxies of the kind {url.scheme!r} cannot be used")
-    if url.username is None:
-        return Proxy(url.hostname, url.port or 80, {})
-    pair = f"{unquote(url.username)}:{unquote(url.password or '')}".encode()
-    basic = f"Basic {base64.b64encode(pair).decode('ascii')}"
-    return Proxy(url.hostname, url.port or 80, {"Proxy-Authorization": basic})
+    return Origin(url.scheme, url.hostname, url.port or PORTS[url.scheme])
 
 
 class _Incoming:
@@ -153,6 +112,7 @@ class _Incoming:
         self._room = limit
         self._pieces: list[bytes] = []
         self._give: Give = self._pieces.append
+        self._lend: Callable[[memoryview], object] | None = None
         self._group: list[bytes] = []
         self._grouped = 0
 
@@ -164,9 +124,9 @@ class _Incoming:
                 self.head = event
                 if self._is_get and (length := _length_of(event)) > _PAST:
                     self._go_past(event, length)
-                    return self.take(talk.trailing_data[0])
+                    return self.take(memoryview(talk.trailing_data[0]))
             elif isinstance(event, h11.Data):
-                self._add(event.data)
+                self._add(bytes(event.data))
             elif not isinstance(event, h11.InformationalResponse):
                 return True
             if self._room < 0:
@@ -175,8 +135,11 @@ class _Incoming:
 
     def _go_past(self, head: h11.Response, length: int) -> None:
         self.is_past, self.left = True, length
-        if self._outlet is not None:
-            self._give = self._outlet(_headers_of(head), self) or self._give
+        goes = self._outlet(_headers_of(head), self) if self._outlet is not None else None
+        if isinstance(goes, Lent):
+            self._lend = goes.give
+        elif goes is not None:
+            self._give = goes
 
     def pause(self) -> None:
         """As `Tap.pause`."""
@@ -188,11 +151,15 @@ class _Incoming:
         if self._connection is not None:
             self._connection.resume(self)
 
-    def take(self, data: bytes) -> bool:
+    def take(self, data: memoryview) -> bool:
         """Takes a part of a body past h11; whether that is all that is wanted."""
         self.is_more = len(data) > self.left
-        self._add(data[: self.left])
-        self.left = max(0, self.left - len(data))
+        part = data[: self.left]
+        self.left -= len(part)
+        if self._lend is not None:
+            self._lend(part)
+        else:
+            self._add(bytes(part))
         return not self.left or self._room < 0
 
     def _add(self, data: bytes) -> None:
@@ -230,15 +197,16 @@ def _length_of(head: h11.Response) -> int:
     return int(fields.get(b"content-length", b"0"))
 
 
-class _Connection(asyncio.Protocol):
+class _Connection(asyncio.BufferedProtocol):
     """One connection, with one request at a time. `idle`: seconds in which something must move."""
 
     transport: asyncio.Transport
 
-    def __init__(self, idle: float, proxy: Proxy | None = None) -> None:
-        """`proxy`: where requests go in the clear by a proxy."""
+    def __init__(self, idle: float, buffer: memoryview, proxy: Proxy | None = None) -> None:
+        """`buffer`: of all connections of the loop. `proxy`: where requests go in the clear by a proxy."""
         self.proxy = proxy
         self._idle = idle
+        self._buffer = buffer
         self._loop = asyncio.get_running_loop()
         self._talk = h11.Connection(h11.CLIENT, _HEAD_MOST)
         self._incoming: _Incoming | None = None
@@ -318,7 +286,7 @@ class _Connection(asyncio.Protocol):
                 self.transport.write(part)
         self._talk.send(h11.EndOfMessage())
 
-    def _hear(self, incoming: _Incoming, data: bytes) -> None:
+    def _hear(self, incoming: _Incoming, data: memoryview) -> None:
         """Takes what came; nothing: it was the end of the connection."""
         if incoming.is_past:
             if not data:
@@ -327,7 +295,7 @@ class _Connection(asyncio.Protocol):
                 incoming.done.set_result(None)
             return
         try:
-            self._talk.receive_data(data)
+            self._talk.receive_data(bytes(data))
             if incoming.hear(self._talk):
                 incoming.done.set_result(None)
         except h11.RemoteProtocolError as error:
@@ -376,14 +344,21 @@ class _Connection(asyncio.Protocol):
         elif exc is not None:
             incoming.done.set_exception(EndedEarly("the connection broke within an answer"))
         else:
-            self._hear(incoming, b"")
+            self._hear(incoming, self._buffer[:0])
 
-    def data_received(self, data: bytes) -> None:
-        if self._incoming is None or self._incoming.done.done():
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        incoming = self._incoming
+        if incoming is None or incoming.done.done():
             self.transport.abort()  # nobody asked
             return
         self._move()
-        self._hear(self._incoming, data)
+        try:
+            self._hear(incoming, self._buffer[:nbytes])
+        except MountsyncError as error:  # of whoever takes the body
+            incoming.done.set_exception(error)
 
     def pause_writing(self) -> None:
         self._writable.clear()
@@ -402,7 +377,8 @@ class Http:
     def __init__(self, *, connect: float, idle: float, proxies: Mapping[str, str]) -> None:
         self._patience = connect
         self._idle = idle
-        self._proxies = proxies
+        self._road = Road(proxies, "http/1.1")
+        self._buffer = memoryview(bytearray(_READ))
         self._resting: dict[Origin, list[_Connection]] = {}
 
     async def ask(
@@ -478,46 +454,11 @@ class Http:
         return None
 
     async def _connect(self, origin: Origin) -> _Connection:
-        proxy = proxy_to(origin, self._proxies)
         async with asyncio.timeout(self._patience):
-            if proxy is None:
-                tls = self._tls if origin.is_secure else None
-                return await self._dial(origin.host, origin.port, _Connection(self._idle), tls)
-            if not origin.is_secure:
-                return await self._dial(proxy.host, proxy.port, _Connection(self._idle, proxy))
-            outer = await self._dial(proxy.host, proxy.port, _Connection(self._idle))
-            try:
-                return await self._tunnel(outer, proxy, origin)
-            except BaseException:
-                outer.transport.abort()
-                raise
-
-    async def _dial(
-        self, host: str, port: int, connection: _Connection, tls: ssl.SSLContext | None = None
-    ) -> _Connection:
-        loop = asyncio.get_running_loop()
-        await loop.create_connection(lambda: connection, host, port, ssl=tls, happy_eyeballs_delay=0.25)
-        return connection
-
-    async def _tunnel(self, outer: _Connection, proxy: Proxy, origin: Origin) -> _Connection:
-        headers = [("Host", origin.address), *proxy.headers.items()]
-        request = h11.Request(method="CONNECT", target=origin.address, headers=headers)
-        answer = await outer.exchange(request, b"", 0)
-        if answer.status != 200:
-            raise OSError(0, f"the proxy answered {answer.status}")
-        inner = _Connection(self._idle)
-        loop = asyncio.get_running_loop()
-        transport = await loop.start_tls(outer.transport, inner, self._tls, server_hostname=origin.host)
-        if transport is None:
-            raise ConnectionResetError("the proxy closed the connection")
-        inner.connection_made(transport)
-        return inner
-
-    @cached_property
-    def _tls(self) -> ssl.SSLContext:
-        context = ssl.create_default_context()
-        context.set_alpn_protocols(["http/1.1"])
-        return context
+            proxy = None if origin.is_secure else self._road.proxy_to(origin)
+            if proxy is not None:  # it is told with each request what is wanted
+                return await self._road.straight(partial(_Connection, self._idle, self._buffer, proxy), proxy)
+            return await self._road.to(partial(_Connection, self._idle, self._buffer), origin)
 
 
 def _request(

@@ -33,6 +33,7 @@ from mountsync.errors import (
     Unreachable,
     Unsupported,
 )
+from mountsync.storage.api import Into
 from mountsync.storage.modal.batches import Looks, Puts
 from mountsync.storage.modal.blocks import BlockCourier
 from mountsync.storage.modal.bridge import AsyncioThread, Flowing
@@ -41,6 +42,7 @@ from mountsync.storage.modal.patience import Limits, Patience
 from mountsync.storage.modal.refusals import RETRIED, MaybeOurs, TryAgain, UrlRefused, refusal
 from mountsync.storage.modal.road import Road
 from mountsync.storage.modal.settings import Settings
+from mountsync.storage.modal.sinks import HANDED_AHEAD, POURED_AHEAD, Handed, Poured
 from mountsync.storage.modal.transport import (
     FilePut,
     Located,
@@ -93,7 +95,7 @@ class ModalRpc:
         self._settings = settings
         self._limits = limits or Limits()
         self._thread = AsyncioThread("mountsync-modal")
-        road = Road(getproxies() if settings.proxies else {})
+        road = Road(getproxies() if settings.proxies else {}, "h2")
         self._channels = Channels(settings.servers, self._limits.connect, road)
         self._blocks = BlockCourier(self._limits, proxies=settings.proxies)
         self._calls = asyncio.Semaphore(self._limits.calls_at_once)
@@ -157,7 +159,15 @@ class ModalRpc:
         return await self._thread.run(lambda: self._blocks.send(url, data))
 
     def fetch_block(self, url: str, length: int) -> Flowing[bytes]:
-        return self._thread.flow(lambda flow: self._blocks.deliver(url, length, flow))
+        return self._thread.flow(
+            lambda flow: self._blocks.deliver(url, length, Handed(flow)), waiting=HANDED_AHEAD
+        )
+
+    def pour_block(self, url: str, start: int, length: int, into: Into) -> Flowing[int]:
+        return self._thread.flow(
+            lambda flow: self._blocks.deliver(url, length, Poured(flow, into, start, length)),
+            waiting=POURED_AHEAD,
+        )
 
     async def aclose(self) -> None:
         await self._thread.aclose(self._end)

@@ -23,7 +23,7 @@ from mountsync.errors import (
 )
 from mountsync.model.entry import DIRECTORY, Entry, Problem
 from mountsync.paths import ROOT, RelPath, is_within, join
-from mountsync.storage.api import ABSENT, Enforcement, Expect, Listed, Source, StorageInfo
+from mountsync.storage.api import ABSENT, Enforcement, Expect, Into, Listed, Source, StorageInfo
 from mountsync.storage.modal import directories, moves
 from mountsync.storage.modal.book import Book
 from mountsync.storage.modal.listing import Listing, below, everything
@@ -198,15 +198,27 @@ class ModalStorage:
         self, path: RelPath, offset: int = 0, length: int | None = None, *, expect: Expect = None
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         with self._naming(path):
-            book, inner = await self._place(path)
-            await _open_for(book, inner, expect)
-
-        def insist(native: NativeEntry) -> None:
-            book.insist(expect, native, path)
-
-        with self._naming(path):
+            book, inner, insist = await self._readable(path, expect)
             async with book.volume.reading(inner, insist, offset=offset, length=length) as reader:
                 yield reader
+
+    @asynccontextmanager
+    async def pour(
+        self, path: RelPath, into: Into, offset: int = 0, length: int | None = None, *, expect: Expect = None
+    ) -> AsyncIterator[AsyncIterator[int]]:
+        """As `SupportsPour.pour`."""
+        with self._naming(path):
+            book, inner, insist = await self._readable(path, expect)
+            async with book.volume.pouring(inner, into, insist, offset=offset, length=length) as reader:
+                yield reader
+
+    async def _readable(
+        self, path: RelPath, expect: Expect
+    ) -> tuple[Book, str, Callable[[NativeEntry], None]]:
+        """Where to read, and what raises when that is not what is expected."""
+        book, inner = await self._place(path)
+        await _open_for(book, inner, expect)
+        return book, inner, lambda native: book.insist(expect, native, path)
 
     async def write(
         self, path: RelPath, source: Source, *, mtime_ns: int | None = None, expect: Expect = None

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
+from mountsync.storage.api import Into
 from mountsync.storage.modal.patience import Limits
+
+Piece_co = TypeVar("Piece_co", covariant=True)
 
 BLOCK: Final = 8 << 20
 """Bytes of a block; a file is cut at multiples of it."""
@@ -83,18 +86,18 @@ class SmallPut:
     receipts: Mapping[bytes, bytes] = field(default_factory=dict)
 
 
-class Download(Protocol):
-    """A slice of a block that is on its way."""
+class Download(Protocol[Piece_co]):
+    """A slice of a block that is on its way: as bytes, or as counts of bytes that went where they belong."""
 
-    async def more(self) -> tuple[bytes, ...]:
+    async def more(self) -> tuple[Piece_co, ...]:
         """The pieces that have come meanwhile, one at least; none at the end. Cancelling it ends all.
 
         Pieces are good as they come. Raises Corrupt when the rest does not come, UrlRefused, Unreachable.
         """
         ...
 
-    def cancel(self) -> None:
-        """Stops it; no error when it is over."""
+    async def stop(self) -> None:
+        """Ends it, if it is not over; when it returns nothing more goes anywhere."""
         ...
 
 
@@ -168,8 +171,12 @@ class Transport(Protocol):
         """Uploads a block and returns its receipt. UrlRefused: ask for a new URL."""
         ...
 
-    def fetch_block(self, url: str, length: int) -> Download:
+    def fetch_block(self, url: str, length: int) -> Download[bytes]:
         """Starts a download of exactly `length` bytes."""
+        ...
+
+    def pour_block(self, url: str, start: int, length: int, into: Into) -> Download[int]:
+        """As `fetch_block`; the bytes go to `into`, as those of the file from `start` on."""
         ...
 
     async def aclose(self) -> None:

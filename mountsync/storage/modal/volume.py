@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import trio
 
 from mountsync.errors import Halted, IsADirectory, NotADirectory, NotFound, Unsupported
 from mountsync.paths import RelPath
+from mountsync.storage.api import Into
 from mountsync.storage.modal.attempts import Attempts
-from mountsync.storage.modal.download import RangeReader, Slots
+from mountsync.storage.modal.download import AsBytes, AsCounts, Landing, RangeReader, Slots
 from mountsync.storage.modal.refusals import TryAgain, UnclearAbsence
 from mountsync.storage.modal.transport import NativeEntry, NativeKind, Transport, VolumeFound
+
+T = TypeVar("T")
 
 
 class Volume:
@@ -104,8 +108,34 @@ class Volume:
         *,
         offset: int = 0,
         length: int | None = None,
-    ) -> AsyncIterator[RangeReader]:
+    ) -> AsyncIterator[RangeReader[bytes]]:
         """The bytes of a range of the version about which `insist` does not raise."""
+        async with self._landing(AsBytes(self.transport), path, insist, offset, length) as reader:
+            yield reader
+
+    @asynccontextmanager
+    async def pouring(
+        self,
+        path: str,
+        into: Into,
+        insist: Callable[[NativeEntry], None],
+        *,
+        offset: int = 0,
+        length: int | None = None,
+    ) -> AsyncIterator[RangeReader[int]]:
+        """As `reading`; the bytes go to `into`, as `SupportsPour.pour` has it."""
+        async with self._landing(AsCounts(self.transport, into), path, insist, offset, length) as reader:
+            yield reader
+
+    @asynccontextmanager
+    async def _landing(
+        self,
+        landing: Landing[T],
+        path: str,
+        insist: Callable[[NativeEntry], None] | None,
+        offset: int,
+        length: int | None,
+    ) -> AsyncIterator[RangeReader[T]]:
 
         def accept(found: NativeEntry | None) -> NativeEntry:
             native = require_file(found, path)
@@ -120,8 +150,9 @@ class Volume:
             lambda: self.look(path),
             accept,
             self._slots,
-            offset=offset,
-            length=length,
+            landing,
+            offset,
+            length,
         )
         try:
             try:
@@ -131,7 +162,7 @@ class Volume:
                 raise NotFound("nothing is there", path=path) from error
             yield reader
         finally:
-            reader.close()
+            await reader.stop()
 
     async def content(self, path: str) -> tuple[NativeEntry, bytes] | None:
         """A small file as a whole, and the entry that it belongs to; None when there is no such file."""
