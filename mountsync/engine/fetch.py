@@ -6,9 +6,10 @@ seconds at most when the remote does not answer.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import trio
 
@@ -23,6 +24,7 @@ from mountsync.errors import (
     Halted,
     IsADirectory,
     MountsyncError,
+    NoSpace,
     NotADirectory,
     NotFound,
     Stale,
@@ -33,9 +35,12 @@ from mountsync.model.entry import Entry
 from mountsync.paths import RelPath, from_bytes
 from mountsync.state.base import Base
 from mountsync.state.tree import Node, NodeId, Place
+from mountsync.storage.api import SupportsPour
 from mountsync.storage.sources import BytesSource
 from mountsync.vfs.adopt import Adopter
 from mountsync.vfs.volume import Volume
+
+T = TypeVar("T")
 
 _PATIENCE_S: Final = 10.0
 """How long a reader waits for the next piece before the remote counts as out of reach."""
@@ -88,6 +93,7 @@ class Fetcher:
         self._flights: dict[tuple[NodeId, int], _Flight] = {}
         self._listings: dict[NodeId, _Flight] = {}
         self._readers: dict[NodeId, _Reader] = {}
+        self._pourer = remote.storage if isinstance(remote.storage, SupportsPour) else None
         self._block = max(remote.info.read_block, 64 << 10)
 
     async def children(self, node_id: NodeId) -> None:
@@ -223,11 +229,38 @@ class Fetcher:
         self, node: Node, path: RelPath, entry: Entry, wanted: Range, running: Running
     ) -> None:
         generation = node.generation
+        if self._pourer is not None and not running.pace.is_limited:
+            await self._pour(self._pourer, node, path, entry, wanted, running)
+            return
 
         async def fill(offset: int, block: bytes) -> None:
             await self._volume.fill(node.id, offset, block, generation=generation)
 
         await self._read(path, entry, wanted, running, fill)
+
+    async def _pour(
+        self, pourer: SupportsPour, node: Node, path: RelPath, entry: Entry, wanted: Range, running: Running
+    ) -> None:
+        """As `_fetch_range`, by a storage that writes into the content file as bytes come."""
+        start, stop = wanted
+        with self._volume.inflow(node.id, generation=node.generation) as inflow:
+            if inflow is None:
+                return
+
+            async def claim(offset: int, count: int) -> None:
+                nonlocal start
+                start = offset + count
+                inflow.claim(offset, start)
+
+            while True:
+                opened = pourer.pour(path, inflow.put_at, start, stop - start, expect=entry.token)
+                try:
+                    await self._follow(opened, path, (start, stop), running, int, claim)
+                except NoSpace:
+                    if not self._volume.relieve(stop - start):
+                        raise
+                else:
+                    return
 
     async def _read(
         self,
@@ -237,17 +270,32 @@ class Fetcher:
         running: Running,
         take: Callable[[int, bytes], Awaitable[None]],
     ) -> None:
-        """Hands the bytes over piece by piece. Raises Corrupt when they are fewer or more than asked for."""
+        """Hands the bytes over piece by piece."""
+        start, stop = wanted
+        opened = self._remote.storage.read(path, start, stop - start, expect=entry.token)
+        await self._follow(opened, path, wanted, running, len, take)
+
+    async def _follow(
+        self,
+        opened: AbstractAsyncContextManager[AsyncIterator[T]],
+        path: RelPath,
+        wanted: Range,
+        running: Running,
+        size_of: Callable[[T], int],
+        take: Callable[[int, T], Awaitable[None]],
+    ) -> None:
+        """Hands pieces over as they come. Raises Corrupt when they are fewer or more than asked for."""
         offset, stop = wanted
         with trio.CancelScope(deadline=trio.current_time() + _PATIENCE_S) as patience:
-            async with self._remote.storage.read(path, offset, stop - offset, expect=entry.token) as blocks:
-                async for block in blocks:
+            async with opened as pieces:
+                async for piece in pieces:
                     patience.deadline = float("inf")  # the local disk or a bandwidth limit is no fault of it
-                    if offset + len(block) > stop:
+                    size = size_of(piece)
+                    if offset + size > stop:
                         raise Corrupt("the remote gave more bytes than it was asked for", path=path)
-                    await take(offset, block)
-                    offset += len(block)
-                    await running.passed(len(block))
+                    await take(offset, piece)
+                    offset += size
+                    await running.passed(size)
                     patience.deadline = trio.current_time() + _PATIENCE_S
         if patience.cancelled_caught:
             raise Unreachable("the remote stopped answering", path=path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -120,6 +121,8 @@ class Core:
         self._opened: dict[int, OpenFile] = {}
         self._unsynced: dict[int, int] = {row[0]: 0 for row in database.rows("SELECT node FROM unsynced")}
         self._used: dict[int, int] = {}
+        self._inflows: Counter[int] = Counter()
+        """How many write fetched bytes of a node at the moment."""
         self._stirred = False
         self._commit_wanted = trio.Event()
         self._barrier_wanted = trio.Event()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import trio
@@ -20,6 +22,24 @@ _CACHED: Final = (
     "SELECT n.id, n.size, n.place FROM node n WHERE n.place <> 0 AND n.mode & 61440 = 32768 AND n.size > 0"
     " AND NOT EXISTS (SELECT 1 FROM journal j WHERE j.node = n.id)"
 )
+
+
+class Inflow:
+    """A content file while bytes flow into it, which must be over when the context of `inflow` is left."""
+
+    def __init__(self, volume: Filling, node_id: int, generation: int, fd: int) -> None:
+        self._volume = volume
+        self._node_id = node_id
+        self._generation = generation
+        self._fd = fd
+
+    def put_at(self, data: memoryview, offset: int) -> None:
+        """Writes bytes; in any thread. Nobody counts on them before they are claimed. Raises NoSpace."""
+        self._volume.store.disk.write(self._fd, data, offset)
+
+    def claim(self, start: int, stop: int) -> bool:
+        """As `Filling.claim`; on the loop."""
+        return self._volume.claim(self._node_id, start, stop, generation=self._generation)
 
 
 class Filling(Files):
@@ -55,15 +75,47 @@ class Filling(Files):
         if offset == 0 and len(data) == node.size <= SMALL and node.place == Place.NOWHERE:
             self._fill_blob(node, data)
             return True
-        generation = node.generation
+        with self.inflow(node_id, generation=node.generation) as inflow:
+            assert inflow is not None
+            await self._put(inflow, offset, data)
+            return inflow.claim(offset, offset + len(data))
+
+    @contextmanager
+    def inflow(self, node_id: int, *, generation: int) -> Iterator[Inflow | None]:
+        """The content file of a cold file, open for bytes that other threads put there. The node is held.
+
+        None when the node went, or has another content than that of `generation`.
+        """
+        node = self._cold(node_id, generation)
+        if node is None:
+            yield None
+            return
+        fd = self.store.open_or_create(node.id)
+        self._inflows[node_id] += 1
         self.hold(node)
         try:
-            await self._write_file(node, offset, data)
-            if self._cold(node_id, generation) is None:
-                return False
-            self._claim(node, offset, offset + len(data))
+            yield Inflow(self, node_id, generation, fd)
         finally:
+            self.store.disk.close(fd)
             self.let_go(node)
+            self._end_inflow(node_id)
+
+    def _end_inflow(self, node_id: int) -> None:
+        """A content file of which nothing was claimed may hold bytes of an old content: nobody finds it."""
+        self._inflows[node_id] -= 1
+        if self._inflows[node_id]:
+            return
+        del self._inflows[node_id]
+        node = self.tree.find(node_id)
+        if node is None or node.place not in (Place.GAPS, Place.FILE):
+            self.store.remove(node_id)
+
+    def claim(self, node_id: int, start: int, stop: int, *, generation: int) -> bool:
+        """Records that bytes were put into the content file; as `fill` otherwise."""
+        node = self._cold(node_id, generation)
+        if node is None:
+            return False
+        self._claim(node, start, stop)
         return True
 
     def _cold(self, node_id: int, generation: int | None) -> Node | None:
@@ -80,24 +132,17 @@ class Filling(Files):
         self.used(node)
         self._stir()
 
-    async def _write_file(self, node: Node, offset: int, data: bytes | memoryview) -> None:
-        disk = self.store.disk
-        fd = self.store.open_or_create(node.id)
+    async def _put(self, inflow: Inflow, offset: int, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        if len(view) <= _INLINE:
+            self.with_room(len(view), lambda: inflow.put_at(view, offset))
+            return
         try:
-            if len(data) <= _INLINE:
-                self.with_room(len(data), lambda: disk.write(fd, data, offset))
-            else:
-                await self._write_in_thread(fd, data, offset)
-        finally:
-            disk.close(fd)
-
-    async def _write_in_thread(self, fd: int, data: bytes | memoryview, offset: int) -> None:
-        try:
-            await trio.to_thread.run_sync(self.store.disk.write, fd, data, offset)
+            await trio.to_thread.run_sync(inflow.put_at, view, offset)
         except NoSpace:
-            if not self.relieve(len(data)):
+            if not self.relieve(len(view)):
                 raise
-            await trio.to_thread.run_sync(self.store.disk.write, fd, data, offset)
+            await trio.to_thread.run_sync(inflow.put_at, view, offset)
 
     def _claim(self, node: Node, start: int, stop: int) -> None:
         present = ranges.normal([*self._present_ranges(node), (start, stop)])

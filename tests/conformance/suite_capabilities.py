@@ -15,6 +15,7 @@ from mountsync.errors import (
     IsADirectory,
     MountsyncError,
     NameRefused,
+    NoSpace,
     NotADirectory,
     NotFound,
     PathError,
@@ -28,11 +29,51 @@ from mountsync.storage.memory import MemoryStorage
 from mountsync.storage.sources import BytesSource
 from tests.conformance.parts import MTIME, OTHER, facts, need, plant, same_time, watch_for
 from tests.parts.bodies import body, get, items, put
+from tests.parts.pouring import Puddle
 
 
 class CapabilityConformance:
     same_errors: ClassVar[bool]
     deep: ClassVar[int]
+
+    # ---- pouring -----------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("size", [0, 1, 100_000, 3_000_000])
+    async def test_pour(self, storage, size):
+        need(storage, api.SupportsPour)
+        data = body(size)
+        entry = await put(storage, "d/f", data)
+        for offset, length in [(0, None), (0, size), (size // 3, size // 2), (size, None), (size // 2, 0)]:
+            puddle, end = Puddle(), size if length is None else offset + length
+            args = (RelPath("d/f"), puddle.put_at, offset, length)
+            async with storage.pour(*args, expect=entry.token) as counts:
+                assert sum([count async for count in counts]) == max(0, end - offset)
+            assert puddle.bytes[offset:] == data[offset:end]
+
+    async def test_pour_raises_as_read_does(self, storage):
+        need(storage, api.SupportsPour)
+        await put(storage, "d/f", b"one")
+        puddle = Puddle()
+        for path, expect, error in [
+            ("nothing", None, NotFound),
+            ("d", None, IsADirectory),
+            ("d/f", OTHER, Stale),
+        ]:
+            with pytest.raises(error):
+                async with storage.pour(RelPath(path), puddle.put_at, expect=expect) as counts:
+                    [count async for count in counts]
+        assert not puddle.calls
+
+    async def test_pour_ends_with_the_error_of_whoever_takes_it(self, storage):
+        need(storage, api.SupportsPour)
+        await put(storage, "f", body(3_000_000))
+        puddle = Puddle(NoSpace("the disk is full"), at=1_500_000)
+        with pytest.raises(NoSpace):
+            async with storage.pour(RelPath("f"), puddle.put_at) as counts:
+                [count async for count in counts]
+        calls = puddle.calls
+        await trio.sleep(0.05)
+        assert puddle.calls == calls
 
     # ---- moving and copying ------------------------------------------------------------------------
 

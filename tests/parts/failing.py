@@ -193,6 +193,14 @@ class _Guarded:
         return await self._inner.__anext__()
 
 
+class _Pour:
+    @asynccontextmanager
+    async def pour(self, path, into, offset=0, length=None, *, expect=None):
+        await self.faults.enter("pour", path)
+        async with self._below.pour(path, into, offset, length, expect=expect) as counts:
+            yield _Guarded(counts, self.faults)
+
+
 class _Move:
     async def move(self, source, target, *, expect=None, replace=ABSENT):
         act = lambda: self._below.move(source, target, expect=expect, replace=replace)  # noqa: E731
@@ -269,6 +277,7 @@ class _Attempts:
 
 
 _CAPABILITIES: dict[type, type] = {
+    api.SupportsPour: _Pour,
     api.SupportsMove: _Move,
     api.SupportsCopy: _Copy,
     api.SupportsDigest: _Digest,

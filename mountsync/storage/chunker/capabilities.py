@@ -17,6 +17,7 @@ from mountsync.storage.chunker.journal import Journal
 from mountsync.storage.chunker.layout import Layout, Piece
 from mountsync.storage.chunker.objects import pin, relocate
 from mountsync.storage.chunker.overlay import ChunkerStorage
+from mountsync.storage.chunker.reading import pour_chunks
 from mountsync.storage.chunker.settings import Settings
 from mountsync.storage.chunker.stage import remove_pieces
 from mountsync.storage.chunker.transfer import copy_chunks
@@ -29,6 +30,29 @@ def open_overlay(base: Storage, settings: Settings, journal: Journal) -> Chunker
     storage = kind(base, settings, journal)
     assert isinstance(storage, ChunkerStorage)
     return storage
+
+
+class _Pouring(ChunkerStorage):
+    @asynccontextmanager
+    async def pour(
+        self,
+        path: RelPath,
+        into: api.Into,
+        offset: int = 0,
+        length: int | None = None,
+        *,
+        expect: Expect = None,
+    ) -> AsyncIterator[AsyncIterator[int]]:
+        """As `SupportsPour.pour`: by the base what lies in one object, the rest as it is read."""
+        assert isinstance(self.base, api.SupportsPour)
+        await self.attempts.settle(path)
+        layout = await self.readable(path, expect)
+        if layout.is_chunked:
+            async with pour_chunks(self.base, layout, into, offset, length) as counts:
+                yield counts
+        else:
+            async with self.base.pour(path, into, offset, length, expect=pin(layout.main)) as counts:
+                yield counts
 
 
 class _Moving(ChunkerStorage):
@@ -251,6 +275,7 @@ class _Barrier(ChunkerStorage):
 
 
 _MIXINS: Final[tuple[tuple[type | tuple[type, ...], type[ChunkerStorage]], ...]] = (
+    (api.SupportsPour, _Pouring),
     ((api.SupportsMove, api.SupportsCopy), _Moving),
     (api.SupportsCopy, _Copying),
     (api.SupportsSetMtime, _SettingMtime),

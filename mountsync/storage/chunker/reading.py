@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 import trio
@@ -13,7 +15,7 @@ import trio
 from mountsync.errors import Corrupt, MountsyncError, NotFound, Stale
 from mountsync.model.entry import Token
 from mountsync.paths import RelPath
-from mountsync.storage.api import Storage
+from mountsync.storage.api import Into, Storage, SupportsPour
 from mountsync.storage.chunker.layout import Layout
 
 _SEGMENT: Final = 8 << 20
@@ -30,7 +32,7 @@ class Segment:
     length: int
 
 
-def segments(layout: Layout, offset: int, length: int | None) -> Iterator[Segment]:
+def segments(layout: Layout, offset: int, length: int | None, most: int = _SEGMENT) -> Iterator[Segment]:
     """The ranges of chunks that make up `length` bytes from `offset`; real sizes count, not the option."""
     start = 0
     end = None if length is None else offset + length
@@ -38,8 +40,8 @@ def segments(layout: Layout, offset: int, length: int | None) -> Iterator[Segmen
         size = piece.entry.size
         low = max(0, offset - start)
         high = size if end is None else min(size, end - start)
-        for at in range(low, high, _SEGMENT):
-            yield Segment(piece.path, piece.entry.token, at, min(_SEGMENT, high - at))
+        for at in range(low, high, most):
+            yield Segment(piece.path, piece.entry.token, at, min(most, high - at))
         start += size
 
 
@@ -101,9 +103,9 @@ async def _read(base: Storage, segment: Segment) -> list[bytes]:
         async with base.read(segment.path, segment.offset, segment.length, expect=segment.token) as blocks:
             pieces = [bytes(block) async for block in blocks]
     except NotFound as error:
-        raise Stale("a chunk went away; the file was replaced or damaged", path=segment.path) from error
+        raise _gone(segment) from error
     if sum(map(len, pieces)) != segment.length:
-        raise Corrupt("a chunk is shorter than it was when it was listed", path=segment.path)
+        raise _short(segment)
     return pieces
 
 
@@ -121,3 +123,85 @@ async def read_chunks(
         nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
+
+
+@asynccontextmanager
+async def pour_chunks(
+    base: Storage, layout: Layout, into: Into, offset: int, length: int | None
+) -> AsyncIterator[AsyncIterator[int]]:
+    """The same for `SupportsPour.pour`. What lies in one chunk is poured by the base."""
+    assert isinstance(base, SupportsPour)
+    parts = list(islice(segments(layout, offset, length, most=sys.maxsize), 2))
+    if len(parts) == 1:
+        async with _pour(base, parts[0], into, offset) as counts:
+            yield counts
+    else:
+        async with read_chunks(base, layout, offset, length) as pieces:
+            yield _Given(pieces, into, offset)
+
+
+@asynccontextmanager
+async def _pour(
+    base: SupportsPour, part: Segment, into: Into, offset: int
+) -> AsyncIterator[AsyncIterator[int]]:
+    """`offset`: where the segment begins in the file."""
+    shift = offset - part.offset
+
+    def put(data: memoryview, at: int) -> object:
+        return into(data, at + shift)
+
+    async with AsyncExitStack() as stack:
+        opened = base.pour(part.path, put, part.offset, part.length, expect=part.token)
+        try:
+            counts = await stack.enter_async_context(opened)
+        except NotFound as error:
+            raise _gone(part) from error
+        yield _Whole(counts, part)
+
+
+class _Whole:
+    """Counts of a segment. Raises Corrupt when they end too early."""
+
+    def __init__(self, counts: AsyncIterator[int], part: Segment) -> None:
+        self._counts = counts
+        self._part = part
+        self._left = part.length
+
+    def __aiter__(self) -> _Whole:
+        return self
+
+    async def __anext__(self) -> int:
+        try:
+            count = await anext(self._counts)
+        except StopAsyncIteration:
+            if self._left:
+                raise _short(self._part) from None
+            raise
+        self._left -= count
+        return count
+
+
+class _Given:
+    """Gives pieces away in threads, and counts them."""
+
+    def __init__(self, pieces: AsyncIterator[bytes], into: Into, offset: int) -> None:
+        self._pieces = pieces
+        self._into = into
+        self._at = offset
+
+    def __aiter__(self) -> _Given:
+        return self
+
+    async def __anext__(self) -> int:
+        piece = await anext(self._pieces)
+        await trio.to_thread.run_sync(self._into, memoryview(piece), self._at)
+        self._at += len(piece)
+        return len(piece)
+
+
+def _gone(part: Segment) -> Stale:
+    return Stale("a chunk went away; the file was replaced or damaged", path=part.path)
+
+
+def _short(part: Segment) -> Corrupt:
+    return Corrupt("a chunk is shorter than it was when it was listed", path=part.path)

@@ -16,7 +16,6 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 import h11
 
-from mountsync.errors import MountsyncError
 from mountsync.storage.modal.road import PORTS, Origin, Proxy, Road
 
 _HEAD_MOST: Final = 64 << 10
@@ -357,7 +356,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._move()
         try:
             self._hear(incoming, self._buffer[:nbytes])
-        except MountsyncError as error:  # of whoever takes the body
+        except Exception as error:  # noqa: BLE001 - of whoever takes the body: it is the caller's
             incoming.done.set_exception(error)
 
     def pause_writing(self) -> None:

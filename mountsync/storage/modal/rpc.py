@@ -39,10 +39,11 @@ from mountsync.storage.modal.blocks import BlockCourier
 from mountsync.storage.modal.bridge import AsyncioThread, Flowing
 from mountsync.storage.modal.channels import LOST, Channels, Link
 from mountsync.storage.modal.patience import Limits, Patience
+from mountsync.storage.modal.pouring import Pouring
 from mountsync.storage.modal.refusals import RETRIED, MaybeOurs, TryAgain, UrlRefused, refusal
 from mountsync.storage.modal.road import Road
 from mountsync.storage.modal.settings import Settings
-from mountsync.storage.modal.sinks import HANDED_AHEAD, POURED_AHEAD, Handed, Poured
+from mountsync.storage.modal.sinks import HANDED_AHEAD, Handed
 from mountsync.storage.modal.transport import (
     FilePut,
     Located,
@@ -98,6 +99,7 @@ class ModalRpc:
         road = Road(getproxies() if settings.proxies else {}, "h2")
         self._channels = Channels(settings.servers, self._limits.connect, road)
         self._blocks = BlockCourier(self._limits, proxies=settings.proxies)
+        self._pouring = Pouring(self._limits, proxies=settings.proxies)
         self._calls = asyncio.Semaphore(self._limits.calls_at_once)
         self._looks = Looks(self._look_once, self._look_in, self._busy)
         self._puts = Puts(self._put_files, self._busy)
@@ -164,12 +166,10 @@ class ModalRpc:
         )
 
     def pour_block(self, url: str, start: int, length: int, into: Into) -> Flowing[int]:
-        return self._thread.flow(
-            lambda flow: self._blocks.deliver(url, length, Poured(flow, into, start, length)),
-            waiting=POURED_AHEAD,
-        )
+        return self._pouring.begin(url, start, length, into)
 
     async def aclose(self) -> None:
+        await self._pouring.aclose()
         await self._thread.aclose(self._end)
 
     async def _end(self) -> None:
