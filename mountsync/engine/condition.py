@@ -20,6 +20,8 @@ class Condition:
         self.paused = False
         self.halted: tuple[SessionState, str] | None = None
         self.offline: MountsyncError | None = None
+        self.missing = False
+        """While offline: the place of the remote can be reached, and the remote is not there."""
         self.looked = False
         """The root of the remote was seen to be in order since the start."""
         self.scanning = 0
@@ -42,6 +44,20 @@ class Condition:
         """Raises Halted while a safety stop stands."""
         if self.halted is not None:
             raise Halted(self.halted[1], hint=way_out(self.halted[0]))
+
+    @property
+    def may_be_all_there_is(self) -> bool:
+        """Whether it is not known that the remote still has what is here."""
+        return not self.looked or self.halted is not None or self.missing
+
+    def refuse_if_missing(self) -> None:
+        """Raises Halted, or Unreachable, while it is known that the remote may not have what is here."""
+        self.refuse_if_halted()
+        if self.missing and self.offline is not None:
+            raise Unreachable(
+                self.offline.reason,
+                hint="what is here may be all that is left of it: `mountsync export` saves it",
+            )
 
     def changed(self) -> None:
         """Tells everybody that something is different now."""

@@ -247,11 +247,13 @@ class Session:
         unreadable = isinstance(error, NotFound | AccessRefused)
         reason = f"the root of the remote cannot be read: {error.reason}" if unreadable else error.reason
         self.condition.offline = Unreachable(reason, hint=error.hint)
+        self.condition.missing = isinstance(error, NotFound)
         self.condition.changed()
 
     def _back(self) -> None:
         was_away = self.condition.offline is not None
         self.condition.offline = None
+        self.condition.missing = False
         self.condition.looked = True
         if was_away:
             _log.info("the remote is back")

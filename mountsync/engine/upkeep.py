@@ -85,8 +85,8 @@ class Upkeep:
         return 2 * reserve - free if free < reserve and self._condition.may_work else 0
 
     def _give_up(self, excess: int) -> int:
-        if excess <= 0 or self._condition.halted is not None:
-            return 0  # the remote may not have again what is here
+        if excess <= 0 or self._condition.may_be_all_there_is:
+            return 0
         found = self._volume.evictable()
         sizes = {candidate.node: candidate.size for candidate in found}
         return sum(sizes[node] for node in victims(found, excess) if self._volume.forget_content(node))
@@ -130,10 +130,10 @@ class Upkeep:
     def evict(self, path: str) -> int:
         """Forgets the local copies at and below a path; gives the bytes freed.
 
-        Raises Busy for one file that has to stay, Halted while a safety stop stands: the remote may not
-        have them any more.
+        Raises Busy for one file that has to stay, and Halted or Unreachable while the remote may not have
+        them any more: a safety stop stands, or it is not where it was.
         """
-        self._condition.refuse_if_halted()
+        self._condition.refuse_if_missing()
         node = self.node_at(path)
         if node.is_file:
             before = self._volume.cache_bytes()

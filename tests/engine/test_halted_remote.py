@@ -7,7 +7,7 @@ import trio
 
 from mountsync.engine.assembly import Tuning
 from mountsync.engine.away import AwayStorage
-from mountsync.errors import Halted
+from mountsync.errors import Halted, NotFound, Unreachable
 from mountsync.paths import RelPath
 from mountsync.storage.memory import MemoryStorage
 from tests.parts.bodies import body, put
@@ -167,3 +167,29 @@ async def test_a_safety_stop_of_our_own_keeps_its_state(quick_clock, home, remot
         assert (await m.steering.status()).state == "halted-emptied"
         with pytest.raises(Halted, match="--confirm"):
             await m.steering.evict("a")
+
+
+async def test_what_is_here_stays_while_the_remote_is_missing(quick_clock, home, remote):
+    """Its place answers that it is not there; an unplugged disk or a line without a signal does not."""
+    async with mounted(home, remote) as m:
+        await m.write("here", body(100_000))
+        await m.flush()
+    found = False
+
+    async def open_remote():
+        if not found:
+            raise NotFound("there is no volume of that name")
+        return remote
+
+    away = AwayStorage(remote.info, "it could not be opened")
+    async with mounted(home, away, tuning=quick(cache_size=1), opener=open_remote) as m:
+        await trio.sleep(60)
+        assert (await state_of(m))[0] == "offline"
+        with pytest.raises(Unreachable, match="no volume of that name"):
+            await m.steering.evict("here")
+        assert m.engine.upkeep.make_room() == 0
+        assert await m.read("here") == body(100_000)
+        found = True
+        await m.flush()
+        await trio.sleep(60)
+        assert m.volume.cache_bytes() == 0
