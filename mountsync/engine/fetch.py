@@ -93,7 +93,6 @@ class Fetcher:
         self._flights: dict[tuple[NodeId, int], _Flight] = {}
         self._listings: dict[NodeId, _Flight] = {}
         self._readers: dict[NodeId, _Reader] = {}
-        self._pourer = remote.storage if isinstance(remote.storage, SupportsPour) else None
         self._block = max(remote.info.read_block, 64 << 10)
 
     async def children(self, node_id: NodeId) -> None:
@@ -229,8 +228,9 @@ class Fetcher:
         self, node: Node, path: RelPath, entry: Entry, wanted: Range, running: Running
     ) -> None:
         generation = node.generation
-        if self._pourer is not None and not running.pace.is_limited:
-            await self._pour(self._pourer, node, path, entry, wanted, running)
+        storage = self._remote.storage
+        if isinstance(storage, SupportsPour) and not running.pace.is_limited:
+            await self._pour(storage, node, path, entry, wanted, running)
             return
 
         async def fill(offset: int, block: bytes) -> None:

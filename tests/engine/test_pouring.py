@@ -8,6 +8,7 @@ from contextlib import suppress
 import pytest
 import trio
 
+from mountsync.engine.away import AwayStorage
 from mountsync.engine.transfers import Pace
 from mountsync.errors import Corrupt, NoSpace, Stale
 from mountsync.paths import RelPath
@@ -185,6 +186,20 @@ async def test_a_full_disk(quick_clock, home, makes_room):
             await expect_error(NoSpace, m.read_from(handle, 0, 4 * MIB))
             assert (0, 2 * MIB) not in m.volume.missing((await m.lookup("f")).id, 0, 4 * MIB)
         m.close(handle)
+
+
+async def test_a_remote_that_comes_later_pours_too(quick_clock, home):
+    remote = remote_with(f=body(8 * MIB))
+    async with mounted(home, remote) as m:
+        await m.names()
+
+    async def opener():
+        return remote
+
+    async with mounted(home, AwayStorage(remote.info, "out of reach"), opener=opener) as m:
+        await m.flush()
+        assert await m.read("f") == body(8 * MIB)
+        assert remote.faults.calls["pour"] == 2
 
 
 async def test_what_is_held_to_a_rate_is_read_instead(quick_clock, home):
