@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 import trio
 
 from mountsync.engine.assembly import Tuning
@@ -15,6 +16,7 @@ from mountsync.storage.memory_tree import File
 from tests.parts.bodies import body, put
 from tests.parts.failing import failing
 from tests.parts.mounted import Killed, expect_error, mounted
+from tests.parts.pouring import PouringMemory
 
 MIB = 1 << 20
 
@@ -36,8 +38,12 @@ class Reads:
         return sum(stop - start for start, stop in self.ranges)
 
 
-def remote_with(**files: bytes):
-    storage = failing(MemoryStorage())
+KINDS = pytest.mark.parametrize("kind", [MemoryStorage, PouringMemory])
+"""What is read comes by other ways from storages that pour."""
+
+
+def remote_with(kind=MemoryStorage, **files: bytes):
+    storage = failing(kind())
     for name, data in files.items():
         storage._below._tree.put(RelPath(name), data, mtime_ns=1, expect=None)
     return storage
@@ -119,9 +125,10 @@ async def test_partial_content_survives_a_restart(quick_clock, home):
         assert await m.read("big") == data
 
 
-async def test_another_version_gives_no_mixed_bytes(quick_clock, home):
+@KINDS
+async def test_another_version_gives_no_mixed_bytes(quick_clock, home, kind):
     old, new = body(8 * MIB, 1), body(8 * MIB, 2)
-    remote = remote_with(f=old)
+    remote = remote_with(kind, f=old)
     async with mounted(home, remote) as m:
         handle = await m.open("f", os.O_RDONLY)
         assert await m.read_from(handle, 0, 100) == old[:100]
@@ -184,8 +191,9 @@ async def test_a_short_answer_is_no_content(quick_clock, home):
         assert await m.read("f") == data
 
 
-async def test_content_with_another_digest_is_never_shown(quick_clock, home):
-    remote = failing(MemoryStorage())
+@KINDS
+async def test_content_with_another_digest_is_never_shown(quick_clock, home, kind):
+    remote = failing(kind())
     async with mounted(home, remote) as m:
         await m.write("small", b"right")
         await m.write("large", body(3 * MIB))

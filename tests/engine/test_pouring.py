@@ -110,19 +110,6 @@ async def test_what_is_being_poured_is_not_evicted(quick_clock, home):
         assert await m.read("f") == body(8 * MIB)
 
 
-async def test_another_version_gives_no_mixed_bytes(quick_clock, home):
-    old, new = body(8 * MIB, 1), body(8 * MIB, 2)
-    remote = remote_with(f=old)
-    async with mounted(home, remote) as m:
-        handle = await m.open("f", os.O_RDONLY)
-        assert await m.read_from(handle, 0, 100) == old[:100]
-        remote._below._tree.put(RelPath("f"), new, mtime_ns=2, expect=None)
-        await expect_error(Stale, m.read_from(handle, 6 * MIB, 100))
-        m.close(handle)
-        await trio.sleep(5)
-        assert await m.read("f") == new
-
-
 async def test_a_short_answer_is_no_content(quick_clock, home):
     remote = remote_with(f=body(8 * MIB))
     async with mounted(home, remote) as m:
@@ -135,21 +122,6 @@ async def test_a_short_answer_is_no_content(quick_clock, home):
         await trio.sleep(5)  # the other half failed too
         remote._below.cut = None
         assert await m.read("f") == body(8 * MIB)
-
-
-async def test_content_with_another_digest_is_never_shown(quick_clock, home):
-    remote = remote_with()
-    async with mounted(home, remote) as m:
-        await m.write("f", body(3 * MIB))
-        await m.flush()
-        assert m.volume.forget_content((await m.lookup("f")).id)
-        found = remote._below._tree.find(RelPath("f"))
-        found.data = body(3 * MIB, 7)  # the token stays: silent damage
-        handle = await m.open("f", os.O_RDONLY)
-        await expect_error(Corrupt, m.read_from(handle, 0, 3 * MIB))
-        m.close(handle)
-        found.data = body(3 * MIB)
-        assert await m.read("f") == body(3 * MIB)
 
 
 class FullFor:

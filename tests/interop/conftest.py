@@ -27,3 +27,10 @@ async def opened(server, tmp_path):
         return modal_storage(server, tmp_path / name, **options)
 
     return open_one
+
+
+@pytest.fixture
+async def storage(server, tmp_path):
+    """The volume, from one machine."""
+    async with modal_storage(server, tmp_path / "state") as storage:
+        yield storage

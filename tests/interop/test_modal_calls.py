@@ -24,12 +24,6 @@ F = RelPath("f")
 BLOCK = 8 << 20
 
 
-@pytest.fixture
-async def storage(server, tmp_path):
-    async with modal_storage(server, tmp_path / "state") as storage:
-        yield storage
-
-
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

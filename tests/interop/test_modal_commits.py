@@ -18,12 +18,6 @@ G = RelPath("g")
 SIZES = [10, 100_000, 2 * BLOCK]
 
 
-@pytest.fixture
-async def storage(server, tmp_path):
-    async with modal_storage(server, tmp_path / "state") as storage:
-        yield storage
-
-
 def throttled(server, method, path, theirs=b"THEIRS!", **more):
     """The next call is asked to come back later, and meanwhile somebody else writes."""
     server.faults.rpc.append(

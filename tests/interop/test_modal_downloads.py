@@ -15,12 +15,6 @@ BLOCK = 8 << 20
 F = RelPath("f")
 
 
-@pytest.fixture
-async def storage(server, tmp_path):
-    async with modal_storage(server, tmp_path / "state") as storage:
-        yield storage
-
-
 @pytest.mark.parametrize("digest", [False, True])
 async def test_a_connection_that_ends_within_a_body(server, storage, digest):
     data = body(3 * BLOCK + 5)

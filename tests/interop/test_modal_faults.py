@@ -27,12 +27,6 @@ BLOCK = 8 << 20
 F = RelPath("f")
 
 
-@pytest.fixture
-async def storage(server, tmp_path):
-    async with modal_storage(server, tmp_path / "state") as storage:
-        yield storage
-
-
 def blocks(count, tail=b"", seed=0):
     """A body of so many different blocks, cheap to make."""
     return b"".join(bytes([1 + seed + n]) * BLOCK for n in range(count)) + tail

@@ -18,12 +18,6 @@ BLOCK = 8 << 20
 F = RelPath("f")
 
 
-@pytest.fixture
-async def storage(server, tmp_path):
-    async with modal_storage(server, tmp_path / "state") as storage:
-        yield storage
-
-
 async def poured(storage, *span: int, **more) -> tuple[Puddle, list[int]]:
     puddle = Puddle()
     async with storage.pour(F, puddle.put_at, *span, **more) as counts:

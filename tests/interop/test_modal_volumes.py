@@ -26,12 +26,6 @@ BLOCK = 8 << 20
 F = RelPath("f")
 
 
-@pytest.fixture
-async def storage(server, tmp_path):
-    async with modal_storage(server, tmp_path / "state") as storage:
-        yield storage
-
-
 # ---- volumes ----------------------------------------------------------------------------------------
 
 
