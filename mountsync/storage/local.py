@@ -21,11 +21,11 @@ from mountsync.errors import AlreadyExists, Stale
 from mountsync.model.entry import Entry, Kind
 from mountsync.paths import RelPath, from_bytes
 from mountsync.storage import local_changes, syscalls
-from mountsync.storage.api import ABSENT, Expect, Listed, Source, Storage, StorageInfo, Usage
+from mountsync.storage.api import ABSENT, Expect, Into, Listed, Source, Storage, StorageInfo, Usage
 from mountsync.storage.barrier import SharedBarrier
 from mountsync.storage.crowd import Crowd
 from mountsync.storage.local_draft import Draft, Occupied, make_whole
-from mountsync.storage.local_read import PIECE, Opened, OpenedSource, Pieces, SmallSource, whole_of
+from mountsync.storage.local_read import PIECE, Opened, OpenedSource, Pieces, Pouring, SmallSource, whole_of
 from mountsync.storage.local_root import LocalRoot, naming, size_in
 from mountsync.storage.local_temporary import Temporaries
 from mountsync.storage.local_walk import walk
@@ -124,6 +124,16 @@ class LocalStorage:
         opened = await self._in_thread(Opened, self._root, path, expect)
         try:
             yield Pieces(opened, offset, opened.end(offset, length), self._threads)
+        finally:
+            opened.close()
+
+    @asynccontextmanager
+    async def pour(
+        self, path: RelPath, into: Into, offset: int = 0, length: int | None = None, *, expect: Expect = None
+    ) -> AsyncIterator[AsyncIterator[int]]:
+        opened = await self._in_thread(Opened, self._root, path, expect)
+        try:
+            yield Pouring(opened, into, offset, opened.end(offset, length), self._threads)
         finally:
             opened.close()
 

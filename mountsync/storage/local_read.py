@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from typing import Final
 
 import trio
@@ -11,11 +12,15 @@ import trio
 from mountsync.errors import IsADirectory, Stale, Unsupported
 from mountsync.model.entry import Token
 from mountsync.paths import RelPath
-from mountsync.storage.api import Expect
+from mountsync.storage.api import Expect, Into
 from mountsync.storage.local_root import LocalRoot, existing, naming, size_in, token_of
 
 PIECE: Final = 1 << 20
 """Bytes read in one thread hop."""
+_POURED: Final = 1 << 18
+"""Bytes that are given away at once: they stay in a processor's own cache."""
+_HOP: Final = 0.05
+"""Seconds after which a hop ends that gives away what it reads."""
 
 
 class Opened:
@@ -178,3 +183,36 @@ class Pieces:
         if not data:
             raise Stale("it became shorter while it was read")
         return data
+
+
+class Pouring:
+    """Gives a range away in threads, and counts it: as much in one hop as comes in little time."""
+
+    def __init__(
+        self, opened: Opened, into: Into, offset: int, end: int, threads: trio.CapacityLimiter
+    ) -> None:
+        self._opened = opened
+        self._into = into
+        self._offset = offset
+        self._end = end
+        self._threads = threads
+        self._buffer = memoryview(bytearray(_POURED))
+
+    def __aiter__(self) -> Pouring:
+        return self
+
+    async def __anext__(self) -> int:
+        if self._offset >= self._end:
+            raise StopAsyncIteration
+        return await trio.to_thread.run_sync(self._pour, limiter=self._threads)
+
+    def _pour(self) -> int:
+        began, start = time.monotonic(), self._offset
+        while self._offset < self._end and time.monotonic() - began < _HOP:
+            part = self._buffer[: self._end - self._offset]
+            count = self._opened.piece_into(self._offset, part)
+            if not count:
+                raise Stale("it became shorter while it was read")
+            self._into(part[:count], self._offset)
+            self._offset += count
+        return self._offset - start
