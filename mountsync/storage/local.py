@@ -178,9 +178,18 @@ class LocalStorage:
         """As `_put`, of a source that has `load` (see `sources.LoadsAtOnce`)."""
         return self._put(path, load(), mtime_ns, expect)
 
-    def _draft(self, path: RelPath, replace: Expect, occupied: Occupied = Stale) -> Draft:
+    def _draft(
+        self, path: RelPath, replace: Expect, occupied: Occupied = Stale, *, look_first: bool = True
+    ) -> Draft:
         with naming(path):
-            return Draft(self._root, self._temporaries, path, replace=replace, occupied=occupied)
+            return Draft(
+                self._root,
+                self._temporaries,
+                path,
+                replace=replace,
+                occupied=occupied,
+                look_first=look_first,
+            )
 
     def _put(self, path: RelPath, data: bytes, mtime_ns: int | None, expect: Expect) -> Entry:
         def fill(draft: Draft) -> None:
@@ -188,7 +197,7 @@ class LocalStorage:
             draft.append(data)
 
         finish = partial(Draft.commit, size=len(data), mtime_ns=mtime_ns, sync=False)
-        return make_whole(self._draft(path, expect), fill, finish)
+        return make_whole(self._draft(path, expect, look_first=False), fill, finish)
 
     async def _write_large(
         self, path: RelPath, source: Source, mtime_ns: int | None, expect: Expect

@@ -35,9 +35,20 @@ class Draft:
     """
 
     def __init__(
-        self, root: LocalRoot, temporaries: Temporaries, path: RelPath, *, replace: Expect, occupied: Occupied
+        self,
+        root: LocalRoot,
+        temporaries: Temporaries,
+        path: RelPath,
+        *,
+        replace: Expect,
+        occupied: Occupied,
+        look_first: bool = True,
     ) -> None:
-        """Raises what a write raises that cannot succeed: Stale (or `occupied`), IsADirectory, …"""
+        """Raises what a write raises that cannot succeed: Stale (or `occupied`), IsADirectory, …
+
+        Without `look_first`, and with nothing expected, `commit` raises that: a look costs as much as
+        a small body.
+        """
         self.path = path
         self._replace = replace
         self._occupied = occupied
@@ -50,7 +61,7 @@ class Draft:
         """As far as the disk was told of them."""
         self._folder_fd = open_folder(root, path, make=replace is None or replace is ABSENT)
         try:
-            self._old = self._replaceable()
+            self._old = self._replaceable() if look_first or replace is not ABSENT else None
             self._root = root
             self._temporaries = temporaries
         except BaseException:
@@ -180,25 +191,26 @@ class Draft:
         return entry
 
     def _stand(self, *, sync_folder: bool) -> None:
-        self._replaceable()
-        self._rename()
+        assert self._temporary is not None
+        if self._replace is ABSENT:
+            self._rename_absent(self._temporary)
+        else:
+            self._replaceable()
+            here = self._folder_fd
+            os.rename(self._temporary, self._name, src_dir_fd=here, dst_dir_fd=here)
+        self._temporary = None
         if sync_folder:
             sync_directory(self._folder_fd)
         self._close()
 
-    def _rename(self) -> None:
-        assert self._temporary is not None
-        here = self._folder_fd
-        if self._replace is not ABSENT:
-            os.rename(self._temporary, self._name, src_dir_fd=here, dst_dir_fd=here)
-        else:
-            try:
-                rename_absent(here, self._temporary, here, self._name)
-            except FileExistsError as error:
-                raise self._occupied(
-                    "something is there where nothing was expected", path=self.path
-                ) from error
-        self._temporary = None
+    def _rename_absent(self, temporary: bytes) -> None:
+        """The step tells by itself whether something is there; only then is looked what it is."""
+        try:
+            rename_absent(self._folder_fd, temporary, self._folder_fd, self._name)
+        except FileExistsError as error:
+            self._replaceable()
+            # It went away since.
+            raise self._occupied("something is there where nothing was expected", path=self.path) from error
 
     def discard(self) -> None:
         """Removes what was made. Safe after `commit` and to call twice."""
