@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 os.environ["S3_UPLOAD_PART_MIN_SIZE"] = "1000"  # read when moto is imported; 5 MiB otherwise
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.moto_server.werkzeug_app import create_backend_app
 from moto.s3.models import s3_backends
 from werkzeug.serving import make_server
 
@@ -48,8 +48,8 @@ class S3Server:
 
     def start(self) -> None:
         logging.getLogger("werkzeug").setLevel(logging.WARNING)
-        app = DomainDispatcherApplication(create_backend_app)
-        self._server = make_server("127.0.0.1", self.port, self._one_by_one(app), threaded=True)
+        app = self._one_by_one(create_backend_app("s3"))
+        self._server = make_server("127.0.0.1", self.port, app, threaded=True)
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever)
         self._thread.start()
