@@ -387,6 +387,6 @@ class CoreConformance:
                 await put(storage, f"many/{n}", b"")
 
         async with trio.open_nursery() as nursery:
-            for _ in range(20):
+            for _ in range(50):
                 nursery.start_soon(write)
         assert len(await items(storage, "many", recursive=False)) == 1100
