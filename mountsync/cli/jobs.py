@@ -14,6 +14,7 @@ import click
 import trio
 
 from mountsync.cli.forms import Stopped
+from mountsync.cli.lazy import loading
 from mountsync.cli.output import status_lines
 from mountsync.cli.remotes import absolute_spec, configuration, known_remotes
 from mountsync.cli.running import ANSWER_S, while_asking
@@ -90,8 +91,9 @@ def daemon(*, log_level: str, log_format: str, metrics: Endpoint | None) -> None
     Runs in the foreground; `mountsync start` starts one in the background when none runs. Jobs are
     `[job.NAME]` sections of the configuration. With systemd use Type=notify.
     """
-    from mountsync import daemon as serving  # noqa: PLC0415 - heavy
-    from mountsync import telemetry  # noqa: PLC0415 - as above
+    with loading(without="rich"):  # structlog would take it for tracebacks
+        from mountsync import daemon as serving  # noqa: PLC0415 - heavy
+        from mountsync import telemetry  # noqa: PLC0415 - as above
 
     telemetry.configure(level=log_level, form=log_format)
     trio.run(serving.run, load_job, _open, metrics)

@@ -1,15 +1,37 @@
-"""A group of commands that imports a command only when it is used."""
+"""A group of commands that imports a command only when it is used, and then quickly."""
 
 from __future__ import annotations
 
 import difflib
+import gc
 import importlib
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
+
+
+@contextmanager
+def loading(*, without: str | None = None) -> Iterator[None]:
+    """For imports inside of it: what is loaded stays, so that nobody looks for garbage in it meanwhile.
+
+    `without` names a module that libraries would load too, but that they do not need for us.
+    """
+    collects, hides = gc.isenabled(), without is not None and without not in sys.modules
+    gc.disable()
+    if hides:
+        sys.modules[str(without)] = None  # type: ignore[assignment] # as the language says that it is not there
+    try:
+        yield
+    finally:
+        if hides:
+            del sys.modules[str(without)]
+        if collects:
+            gc.enable()
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +43,8 @@ class Later:
     line: str
 
     def load(self) -> click.Command:
-        command = getattr(importlib.import_module(self.module), self.attribute)
+        with loading():
+            command = getattr(importlib.import_module(self.module), self.attribute)
         assert isinstance(command, click.Command)
         return command
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 import click
 import trio
 
+from mountsync.cli.lazy import loading
 from mountsync.cli.output import status_lines
 from mountsync.cli.remotes import BackendOptions, absolute_spec, configuration, known_remotes, remote_command
 from mountsync.cli.running import mount_at, status_of, while_showing
@@ -194,8 +195,9 @@ def _relay_failure(log: Path, began: int) -> None:
 
 
 def _serve(settings: MountSettings) -> int:
-    from mountsync import mount as mounting  # noqa: PLC0415 - the heaviest import there is
-    from mountsync import telemetry  # noqa: PLC0415
+    with loading(without="rich"):  # structlog would take it for tracebacks
+        from mountsync import mount as mounting  # noqa: PLC0415 - the heaviest import there is
+        from mountsync import telemetry  # noqa: PLC0415
 
     telemetry.configure(level=settings.log_level, form=settings.log_format, file=settings.log_file)
     try:

@@ -12,15 +12,17 @@ import importlib
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mountsync.errors import ConfigError
 from mountsync.formats.remote_spec import LOCAL, RemoteSpec, format_spec, parse_spec
 from mountsync.formats.suggest import suggestion
 from mountsync.storage.api import Storage
 from mountsync.storage.options import COMMON_OPTIONS, OpenContext, Option, checked_options
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP: Final = "mountsync.storage"
 """The entry point group of plug-ins: each names a module, or object, with OPTIONS and open_storage."""
@@ -84,6 +86,8 @@ def loadable_types() -> tuple[list[StorageType], dict[str, str]]:
 
 
 def _plug_ins() -> Iterable[EntryPoint]:
+    from importlib.metadata import entry_points  # noqa: PLC0415 - slow to load, and only for plug-ins
+
     return entry_points(group=GROUP)
 
 

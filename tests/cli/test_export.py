@@ -46,7 +46,7 @@ class Place:
 
     @property
     def pid(self) -> int:
-        return int(json.loads(self.shell.run("status", "--json").out)["mounts"][0]["pid"])
+        return int(json.loads(self.shell.here("status", "--json").out)["mounts"][0]["pid"])
 
     def kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)

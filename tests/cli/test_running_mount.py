@@ -32,12 +32,12 @@ class Place:
         return self.shell.run(*args)
 
     def status(self) -> dict[str, object]:
-        found: dict[str, object] = json.loads(self.run("status", str(self.folder), "--json").out)
+        found: dict[str, object] = json.loads(self.shell.here("status", str(self.folder), "--json").out)
         return found
 
     def end(self) -> None:
         if os.path.ismount(self.folder):
-            found = self.run("status", "--json").out
+            found = self.shell.here("status", "--json").out
             pids = [each["pid"] for each in json.loads(found)["mounts"]]
             subprocess.run(["fusermount3", "-uz", self.folder], check=False, capture_output=True)
             for pid in pids:
@@ -157,7 +157,7 @@ def test_missing_remote_folder(place: Place) -> None:
 def test_dead_mount_is_cleaned_up(place: Place) -> None:
     place.mount()
     os.kill(int(str(place.status()["pid"])), signal.SIGKILL)
-    wait_until(lambda: place.run("status").out == "nothing is mounted, and no job runs\n")
+    wait_until(lambda: place.shell.here("status").out == "nothing is mounted, and no job runs\n")
     assert f"{place.folder} is dead" in place.run("doctor").out
     assert place.run("umount", str(place.folder)).code == 0
     assert not os.path.ismount(place.folder)

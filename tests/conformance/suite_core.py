@@ -380,6 +380,13 @@ class CoreConformance:
         assert len(await items(storage)) > 30
 
     async def test_many_in_one_directory(self, storage):
-        for n in range(1100):
-            await put(storage, f"many/{n}", b"")
+        left = iter(range(1100))
+
+        async def write():
+            for n in left:
+                await put(storage, f"many/{n}", b"")
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(50):
+                nursery.start_soon(write)
         assert len(await items(storage, "many", recursive=False)) == 1100

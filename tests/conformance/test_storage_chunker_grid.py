@@ -16,7 +16,7 @@ from tests.conformance.suite import StorageConformance
 from tests.conformance.test_storage_chunker import MODES, Small, chunker, local_base
 from tests.modal_server import ModalServer
 from tests.parts.modal import modal_storage
-from tests.parts.s3_server import _running_server, new_bucket, s3_credentials, s3_server, s3_storage  # noqa: F401 - fixtures
+from tests.parts.s3_server import _running_server, new_bucket, s3_credentials, s3_server, s3_storage_as_known  # noqa: F401 - fixtures
 
 FULL = os.environ.get("MOUNTSYNC_GRID") == "full"
 FEWEST = ("test_write_expects", "test_delete_expects")
@@ -156,7 +156,7 @@ class InBucket:
 
     @pytest.fixture
     async def base(self, s3_server, s3_credentials, tmp_path):  # noqa: F811
-        async with s3_storage(s3_server.endpoint, tmp_path / "state", new_bucket()) as base:
+        async with s3_storage_as_known(s3_server.endpoint, tmp_path / "state", new_bucket()) as base:
             assert base.info.enforcement is Enforcement.ATOMIC
             yield base
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.conformance.parts import ODD_NAMES
 from tests.conformance.suite import StorageConformance
-from tests.parts.s3_server import _running_server, new_bucket, s3_credentials, s3_server, s3_storage  # noqa: F401 - fixtures
+from tests.parts.s3_server import _running_server, new_bucket, s3_credentials, s3_server, s3_storage_as_known  # noqa: F401 - fixtures
 
 
 class TestS3(StorageConformance):
@@ -17,7 +17,9 @@ class TestS3(StorageConformance):
     @pytest.fixture
     async def storage(self, s3_server, s3_credentials, tmp_path):  # noqa: F811
         path = f"{new_bucket()}/some/prefix"
-        async with s3_storage(s3_server.endpoint, tmp_path / "state", path, upload_part_size=1 << 20) as made:
+        async with s3_storage_as_known(
+            s3_server.endpoint, tmp_path / "state", path, upload_part_size=1 << 20
+        ) as made:
             yield made
 
     @pytest.mark.parametrize("name", ODD_NAMES, ids=[ascii(name)[:24] for name in ODD_NAMES])

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.parts.real_mount import Mounted
+from tests.parts.shell import run_here
 
 
 @pytest.fixture
@@ -24,9 +25,19 @@ def place(tmp_path: Path) -> Iterator[Mounted]:
 
 
 def health(place: Mounted, *words: str) -> tuple[int, str]:
-    done = place.run("health", *words, code=None)
-    assert done.stderr == ""
-    return done.returncode, done.stdout.strip()
+    """In this process; `test_mounted_and_gone` tries it as one of its own."""
+    done = run_here(["health", *words], place.environment, place.home)
+    assert done.err == ""
+    return done.code, done.out.strip()
+
+
+def test_mounted_and_gone(place: Mounted) -> None:
+    assert place.run("health", code=4).stdout == "nothing is mounted, and no job runs\n"
+    place.start()
+    done = place.run("health")
+    assert (done.stdout.startswith(f"{place.path}: mounted: "), done.stderr) == (True, ""), done
+    place.umount()
+    assert place.run("health", str(place.path), code=4).stderr == ""
 
 
 def test_mounted_paused_and_gone(place: Mounted) -> None:

@@ -18,6 +18,7 @@ from mountsync.model.status import Status
 from mountsync.state.database import Database
 from mountsync.vfs import fsck
 from tests.parts.readable import readable_within
+from tests.parts.shell import run_here
 from tests.parts.trees import differences, programs_leftovers
 
 _KEPT = ("PATH", "PYTHONPATH", "LANG", "VIRTUAL_ENV")
@@ -146,7 +147,8 @@ class Mounted:
 
     def umount(self) -> None:
         """An orderly end: everything is on the remote, nothing is mounted, no complaint in the log."""
-        self.run("umount", str(self.path))
+        done = run_here(["umount", str(self.path)], self.environment, self.home)
+        assert done.code == 0, done
         assert self.process is not None
         assert self.process.wait(READY_S) == 0
         self._reap()

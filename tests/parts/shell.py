@@ -7,7 +7,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,23 @@ def _text(stream: io.TextIOWrapper) -> str:
         return buffer.getvalue().decode("utf-8", "surrogateescape")
 
 
+def run_here(args: Sequence[str], environment: Mapping[str, str], home: Path) -> Outcome:
+    """One command in this process, as if it were one of its own with this environment."""
+    out, err = io.TextIOWrapper(io.BytesIO()), io.TextIOWrapper(io.BytesIO())
+    before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(environment)
+    try:
+        with contextlib.chdir(home), redirect_stdout(out), redirect_stderr(err):
+            code = run(args)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    texts = [_text(stream) for stream in (out, err)]
+    assert "Traceback" not in texts[1], texts[1]
+    return Outcome(code, *texts)
+
+
 class Shell:
     """A user with an empty home."""
 
@@ -57,19 +74,7 @@ class Shell:
 
     def here(self, *args: str, **environment: str) -> Outcome:
         """As `run`, in this process: for many cases of one kind, of which `run` has tried one."""
-        out, err = io.TextIOWrapper(io.BytesIO()), io.TextIOWrapper(io.BytesIO())
-        before = dict(os.environ)
-        os.environ.clear()
-        os.environ.update(self.environment | environment)
-        try:
-            with contextlib.chdir(self.home), redirect_stdout(out), redirect_stderr(err):
-                code = run(args)
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
-        texts = [_text(stream) for stream in (out, err)]
-        assert "Traceback" not in texts[1], texts[1]
-        return Outcome(code, *texts)
+        return run_here(args, self.environment | environment, self.home)
 
     def run(self, *args: str | bytes, before: Sequence[str] = (), **environment: str) -> Outcome:
         """One command in a process of its own; `before` are the words that start it otherwise."""

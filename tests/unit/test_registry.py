@@ -2,6 +2,7 @@
 
 import sys
 import types
+from importlib import metadata
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -47,7 +48,7 @@ def plug_ins(monkeypatch):
         EntryPoint("broken", "no_such_module_at_all", registry.GROUP),
         EntryPoint("odd", "some_plug_in:odd", registry.GROUP),
     ]
-    monkeypatch.setattr(registry, "entry_points", lambda group: [p for p in points if p.group == group])
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [p for p in points if p.group == group])
     opened.clear()
 
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
-
-import pathspec
+from typing import TYPE_CHECKING, Final
 
 from mountsync.errors import UsageError
 from mountsync.model.plan import ConflictPolicy
 from mountsync.paths import OURS, RelPath, ancestors, parent_of
 from mountsync.reconcile.settings import Policy
 
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
+
 _CACHE: Final = 100_000
 
 
-def compiled(patterns: Sequence[str]) -> pathspec.GitIgnoreSpec:
+def compiled(patterns: Sequence[str]) -> GitIgnoreSpec:
     """The patterns, compiled. Raises UsageError for one that is none."""
+    import pathspec  # noqa: PLC0415 - slow to load, and many have no patterns
+
     try:
         return pathspec.GitIgnoreSpec.from_lines(patterns)
     except ValueError as error:

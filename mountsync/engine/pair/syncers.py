@@ -18,8 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
-from typing import ClassVar, Final, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol, runtime_checkable
 
 from mountsync.engine.pair.options import PairOptions
 from mountsync.engine.pair.report import Report
@@ -29,6 +28,9 @@ from mountsync.model.plan import ConflictPolicy
 from mountsync.paths import RelPath
 from mountsync.state.pairs import PairState
 from mountsync.storage.api import Storage
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP: Final = "mountsync.syncer"
 _ANY: Final = "*"
@@ -154,6 +156,8 @@ def loadable_syncers() -> tuple[list[type[Syncer]], list[str]]:
 
 
 def _plug_ins() -> Iterable[EntryPoint]:
+    from importlib.metadata import entry_points  # noqa: PLC0415 - slow to load, and only for plug-ins
+
     return entry_points(group=GROUP)
 
 
