@@ -125,8 +125,14 @@ class MountedReplica:
             await self._fetch(node.id, 0, node.size)
         except Stale:
             if node.id in self._scope.vanished:
-                self._adopter.drop_lost(*self.place(path), node.id)
+                self._drop_lost(path, node)
             raise
+
+    def _drop_lost(self, path: RelPath, node: Node) -> None:
+        """Takes away the name, or all that the file has: a plan speaks of the one that it is to get."""
+        names, place = self._tree.names(node.id), self.place(path)
+        for parent, name in [place] if place in names else names:
+            self._adopter.drop_lost(parent, name, node.id)
 
     async def put(self, action: Put, source: Source) -> Entry:
         del source  # nothing travels before it is read

@@ -220,7 +220,10 @@ class Adopter:
         return self._tree.child_id(parent, name) is not None or self._base.find(parent, name) is not None
 
     def drop_lost(self, parent: NodeId, name: bytes, node_id: NodeId) -> None:
-        """Takes away a name of a file whose bytes are neither here nor on the remote any more."""
+        """Takes away a name of a file whose bytes are neither here nor where they were on the remote.
+
+        With the last one goes what was agreed: should they be elsewhere, nothing counts as their successor.
+        """
         with self._db.transaction:
             node = self._tree.child(parent, name)
             if node is None or node.id != node_id or node.is_complete or self._guard.is_busy(node_id):
@@ -228,6 +231,8 @@ class Adopter:
             self._detach(parent, name, node)
             if not node.nlink:
                 self._db.execute("DELETE FROM journal WHERE node = ?", (node_id,))
+                for row in self._base.of_node(node_id):
+                    self._base.remove(row.parent, row.name)
             self._changed_directory(parent)
         self._kernel().entry_vanished(parent, name, node_id)
         self._guard.remove_node_if_unused(node_id)

@@ -49,6 +49,10 @@ FOUND = [
     [("steps", 7), ("local_symlink", "a"), ("offline",), ("flush",)],
     [("local_mkdir", "d"), ("local_write", "d/a"), ("local_write", "d/b"), ("flush",),
      ("remote_move", "d", "e"), ("local_write", "d/a"), ("local_write", "d/s")],
+    [("remote_symlink", "d/b"), ("remote_write", "e/a"), ("wait", 0.1), ("local_rename", "e/a", "d/a"),
+     ("remote_move", "e", "d/a"), ("flush",)],
+    [("remote_mkdir", "d"), ("remote_write", "e/a"), ("flush",), ("local_rename", "e/a", "d/a"),
+     ("local_write", "e/a"), ("remote_move", "e", "d/a"), ("flush",)],
 ]  # fmt: skip
 
 
