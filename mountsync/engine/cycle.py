@@ -14,7 +14,7 @@ from mountsync.engine.scope import Scope, node_of_token
 from mountsync.engine.settle import Failure, MountRecorder
 from mountsync.engine.storage_replica import StorageReplica
 from mountsync.engine.transfers import Transfers
-from mountsync.errors import MountsyncError, Stale
+from mountsync.errors import MountsyncError, NotADirectory, NotFound, Stale
 from mountsync.model.base import Agreed
 from mountsync.model.entry import Digest, Entry, Kind
 from mountsync.model.listing import Scan
@@ -170,18 +170,18 @@ class MountCycles:
         here, there = (set(_unfollowed(scope, plan, side)) for side in Side)
         if not here and not there:
             return None
-        for path in here:
-            await self._split(scope.base[path])
-        failures = [Failure(Side.B, path, Stale("it is renamed entry by entry", path=path)) for path in here]
+        failures = [Failure(Side.B, path, await self._split(path, scope.base[path])) for path in here]
         return Outcome(failures=failures, unfollowed=frozenset(there))
 
-    async def _split(self, agreed: Agreed) -> None:
+    async def _split(self, path: RelPath, agreed: Agreed) -> MountsyncError:
+        """Has all entries of a directory renamed by themselves; gives why nothing is done about it yet."""
         named = node_of_token(agreed.a)
         assert named is not None
         tree, node_id = self._volume.tree, named[0]
-        directory = tree.find(node_id)
-        if directory is not None and not directory.listed:
-            await self._fetch.children(node_id)
+        try:
+            await self._list(node_id)
+        except MountsyncError as error:
+            return error
         now = self._clock()
         with self._db.transaction:
             stand_in = tree.new_id()
@@ -190,6 +190,17 @@ class MountCycles:
             for moved in (*self._base.split(node_id, stand_in), stand_in, node_id):
                 self._journal.note(moved, now)
                 self._journal.mature(moved, since)
+        return Stale("it is renamed entry by entry", path=path)
+
+    async def _list(self, node_id: NodeId) -> None:
+        """Sees to it that all is known that the remote has in a directory."""
+        directory = self._volume.tree.find(node_id)
+        if directory is None or directory.listed:
+            return
+        try:
+            await self._fetch.children(node_id)
+        except (NotFound, NotADirectory):
+            self._adopter.mark_listed([node_id])  # it went there, and all that was in it
 
     async def _bring_cold(self, plan: Plan, local: MountedReplica) -> Failure | None:
         """Fetches what the plan uploads from here and is not here, before the plan deletes it there."""

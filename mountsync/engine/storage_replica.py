@@ -215,6 +215,8 @@ class StorageReplica:
     async def move(self, action: Move) -> Entry:
         source, target = (self._object(p, action.expect) for p in (action.source, action.target))
         expect = None if action.expect.kind is Kind.DIRECTORY else action.expect.token
+        if action.expect.kind is Kind.DIRECTORY:
+            await self._insist_directory(source)
         replaced = await self._make_room(action)
         if self._mover is not None:
             try:
@@ -224,6 +226,12 @@ class StorageReplica:
         else:
             made = await self._carry(source, target, action.expect, replaced)
         return self._as_shown(made, action.expect)
+
+    async def _insist_directory(self, path: RelPath) -> None:
+        """Directories have no token: a file that took the name of one would be renamed in its place."""
+        found = await self.storage.stat(path)
+        if found is not None and found.kind is not Kind.DIRECTORY:
+            raise Stale("it is not a directory any more", path=path)
 
     async def _carry(self, source: RelPath, target: RelPath, entry: Entry, replaced: Expect) -> Entry:
         """A rename in two steps, where there is none in one: none at all, or none between these places."""

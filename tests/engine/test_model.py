@@ -51,6 +51,8 @@ FOUND = [
      ("remote_move", "d", "e"), ("local_write", "d/a"), ("local_write", "d/s")],
     [("remote_symlink", "d/b"), ("remote_write", "e/a"), ("wait", 0.1), ("local_rename", "e/a", "d/a"),
      ("remote_move", "e", "d/a"), ("flush",)],
+    [("remote_mkdir", "b"), ("local_rename", "b", "a"), ("remote_rmdir", "b")],
+    [("remote_mkdir", "b"), ("local_rename", "b", "a"), ("remote_rmdir", "b"), ("remote_write", "b")],
     [("remote_mkdir", "d"), ("remote_write", "e/a"), ("flush",), ("local_rename", "e/a", "d/a"),
      ("local_write", "e/a"), ("remote_move", "e", "d/a"), ("flush",)],
 ]  # fmt: skip

@@ -328,6 +328,7 @@ class Mounted:
                 os.close(opened.fd)
                 opened.fd = -1
         os.close(self.database._log_fd)
+        self.database._redo.close()
         self.database._connection.close(True)
 
 
