@@ -180,11 +180,11 @@ async def test_a_listing_that_never_ends(server, tmp_path):
 
 
 async def test_a_slow_listing_may_take_longer_than_a_call(server, tmp_path):
-    limits = Limits(connect=1.0, call=0.5, idle=1.0, first_delay=0.01)
+    limits = Limits(connect=2.0, call=2.0, idle=5.0, first_delay=0.01)
     async with modal_storage(server, tmp_path / "state", limits=limits, sidecar_metadata=False) as storage:
         for n in range(10):
             plant(server, f"d/f{n}", b"x")
-        server.faults.list_batch, server.faults.list_pause = 1, 0.1
+        server.faults.list_batch, server.faults.list_pause = 1, 0.25
         assert len(await items(storage)) == 11
 
 
