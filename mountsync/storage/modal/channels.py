@@ -55,6 +55,36 @@ _PATIENCE: Final = 2
 """So many calls in a row that an open connection leaves without an answer are the end of it."""
 
 
+class _Gathering:
+    """A transport that sends what many calls write in one turn of the loop together.
+
+    grpclib writes each frame by itself, and each write is a system call.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._parts: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        """As `Transport.write`."""
+        self._parts.append(data)
+        if len(self._parts) == 1:
+            asyncio.get_running_loop().call_soon(self._send)
+
+    def _send(self) -> None:
+        parts, self._parts = self._parts, []
+        if parts and not self._transport.is_closing():
+            self._transport.write(b"".join(parts))
+
+    def close(self) -> None:
+        """As `Transport.close`."""
+        self._send()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class Link(Channel):
     """One connection, made once: when it is lost there may be another server, which `Channels` knows."""
 
@@ -94,9 +124,19 @@ class Link(Channel):
 
     async def _create_connection(self) -> H2Protocol:
         if self._path is not None:
-            return await self._road.local(self._protocol_factory, self._path)
+            return await self._road.local(self._make_protocol, self._path)
         origin = Origin("https" if self._is_secure else "http", self._host, self._port)
-        return await self._road.to(self._protocol_factory, origin)
+        return await self._road.to(self._make_protocol, origin)
+
+    def _make_protocol(self) -> H2Protocol:
+        protocol = self._protocol_factory()
+        connected = protocol.connection_made
+
+        def connection_made(transport: Any) -> None:
+            connected(_Gathering(transport))  # type: ignore[arg-type] # it does all that is asked of it
+
+        protocol.connection_made = connection_made  # type: ignore[method-assign] # as a subclass would
+        return protocol
 
 
 class Channels:
