@@ -146,7 +146,8 @@ class CapabilityConformance:
         entry = await put(storage, "a", data, mtime_ns=MTIME)
         copied = await storage.copy(RelPath("a"), RelPath("b/c"), expect=entry.token)
         assert copied.size == size
-        assert copied.mtime_ns == entry.mtime_ns
+        if storage.info.mtime_precision_ns is not None:  # else each has the time at which it came
+            assert copied.mtime_ns == entry.mtime_ns
         assert facts(await storage.stat(RelPath("b/c"))) == facts(copied)
         await put(storage, "a", b"changed")
         assert await get(storage, "b/c", expect=copied.token) == data

@@ -35,17 +35,24 @@ class Claims:
 
         Raises what `step` raises for any other reason.
         """
-        self._made[path] = None
-        try:
-            entry = await step()
-        except PathError as error:
-            del self._made[path]
-            if not isinstance(error, Stale | AlreadyExists) or not await is_there(self._base, path):
-                raise
-            self.refused = True
-            return None
-        self._made[path] = entry.token
-        return entry
+        for last in (False, True):
+            self._made[path] = None
+            try:
+                entry = await step()
+            except PathError as error:
+                del self._made[path]
+                if not isinstance(error, Stale | AlreadyExists):
+                    raise
+                if await is_there(self._base, path):
+                    self.refused = True
+                    return None
+                if last:
+                    raise
+                # Another writer came and made way again: should both give up for that, none would be left.
+            else:
+                self._made[path] = entry.token
+                return entry
+        raise AssertionError("unreachable")
 
     def changed(self, path: RelPath, entry: Entry) -> None:
         """Notes that an object of ours is another version now."""
