@@ -24,7 +24,7 @@ from mountsync.storage import local_changes, syscalls
 from mountsync.storage.api import ABSENT, Expect, Into, Listed, Source, Storage, StorageInfo, Usage
 from mountsync.storage.barrier import SharedBarrier
 from mountsync.storage.crowd import Crowd
-from mountsync.storage.local_draft import Draft, Occupied, make_whole
+from mountsync.storage.local_draft import BEHIND, Draft, Occupied, make_whole
 from mountsync.storage.local_read import PIECE, Opened, OpenedSource, Pieces, Pouring, SmallSource, whole_of
 from mountsync.storage.local_root import LocalRoot, naming, size_in
 from mountsync.storage.local_temporary import Temporaries
@@ -41,8 +41,6 @@ SMALL: Final = 1 << 20
 """Bodies up to this size in bytes are written in one thread hop, and synced by `barrier` only."""
 _SLICE: Final = 64 << 20
 """Bytes that the kernel copies at most between two looks at cancellation."""
-_POURED: Final = 8 << 20
-"""Bytes that come by themselves between two steps of a thread."""
 _THREADS: Final = 8
 _LITTLE: Final = 1 << 16
 """Bodies up to this size in bytes share hops to threads with others."""
@@ -230,7 +228,7 @@ class LocalStorage:
         async with source.pour(draft) as counts:
             async for count in counts:
                 done += count
-                if done - told >= _POURED:
+                if done - told >= BEHIND:
                     await self._step(draft, draft.grew, done - told)
                     told = done
         self._insist_whole(draft, done, source.size)

@@ -22,7 +22,7 @@ _FICLONE: Final = 0x40049409
 _NO_KERNEL_COPY: Final = frozenset(
     {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.ETXTBSY, errno.ENOTTY}
 )
-_BEHIND: Final = 8 << 20
+BEHIND: Final = 8 << 20
 """Bytes that gather before the disk is told of them."""
 _NO_NOREPLACE: Final = frozenset({errno.ENOSYS, errno.EINVAL})
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
@@ -152,7 +152,7 @@ class Draft:
     def grew(self, count: int) -> None:
         """Has the disk begin with what is there, so that `commit` has not to wait for all of it."""
         self._grown += count
-        if self._grown - self._begun >= _BEHIND:
+        if self._grown - self._begun >= BEHIND:
             syscalls.start_writeback(self._fd, self._begun, self._grown - self._begun)
             self._begun = self._grown
 

@@ -11,23 +11,8 @@ from mountsync.errors import IsADirectory, Stale
 from mountsync.paths import RelPath
 from mountsync.storage import local_draft, local_root, syscalls
 from mountsync.storage.api import ABSENT
-from mountsync.storage.local import LocalStorage
 from mountsync.storage.local_draft import Draft
 from tests.parts.bodies import StoppingSource, body, get, put
-
-
-@pytest.fixture
-def root(tmp_path):
-    folder = tmp_path / "root"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-async def storage(root, tmp_path):
-    made = LocalStorage(str(root), state_dir=tmp_path / "state")
-    yield made
-    await made.aclose()
 
 
 def _refusing(number):

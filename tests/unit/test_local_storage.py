@@ -34,21 +34,6 @@ from mountsync.storage.local_root import LocalRoot
 from mountsync.storage.sources import FileSource
 from tests.parts.bodies import BreakingSource, ChangingSource, StoppingSource, body, get, items, put
 
-
-@pytest.fixture
-def root(tmp_path):
-    folder = tmp_path / "root"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-async def storage(root, tmp_path):
-    made = LocalStorage(str(root), state_dir=tmp_path / "state")
-    yield made
-    await made.aclose()
-
-
 # ---- the root ------------------------------------------------------------------------------------
 
 

@@ -15,22 +15,7 @@ from mountsync.errors import (
 from mountsync.paths import ROOT, RelPath
 from mountsync.storage.api import ABSENT
 from mountsync.storage.barrier import SharedBarrier
-from mountsync.storage.local import LocalStorage
 from tests.parts.bodies import get, items, put
-
-
-@pytest.fixture
-def root(tmp_path):
-    folder = tmp_path / "root"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-async def storage(root, tmp_path):
-    made = LocalStorage(str(root), state_dir=tmp_path / "state")
-    yield made
-    await made.aclose()
 
 
 def _lose(root):
