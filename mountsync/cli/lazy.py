@@ -14,6 +14,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from mountsync.collector import calm
+
 
 @contextmanager
 def loading(*, without: str | None = None) -> Iterator[None]:
@@ -45,6 +47,7 @@ class Later:
     def load(self) -> click.Command:
         with loading():
             command = getattr(importlib.import_module(self.module), self.attribute)
+        calm()
         assert isinstance(command, click.Command)
         return command
 

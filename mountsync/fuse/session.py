@@ -12,6 +12,7 @@ from typing import Final, cast
 import pyfuse3
 import trio
 
+from mountsync.collector import calm
 from mountsync.fuse import mountpoint as mounting
 from mountsync.fuse.fetcher import Fetcher
 from mountsync.fuse.gate import Gate, install, is_known
@@ -137,7 +138,8 @@ async def _run(gate: Gate, mountpoint: str, task_status: trio.TaskStatus[None]) 
     ended = trio.Event()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_main, gate, serving, ended)
-        _calm_garbage_collector()
+        gc.collect()
+        calm()
         task_status.started()
         try:
             await ended.wait()
@@ -179,10 +181,3 @@ def _unmount_now(mountpoint: str) -> bool:
 
 def _unmount_lazily(mountpoint: str) -> bool:
     return mounting.unmount(mountpoint, lazy=True)
-
-
-def _calm_garbage_collector() -> None:
-    """What lives now lives as long as the mount; requests make few cycles."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection
 from typing import TypeVar
 
 import trio
@@ -12,11 +12,13 @@ from mountsync.errors import MountsyncError
 T = TypeVar("T")
 
 
-async def each(items: Iterable[T], action: Callable[[T], Awaitable[None]], *, at_once: int) -> None:
-    """Runs `action` for every item, at most `at_once` at a time.
+async def each(items: Collection[T], action: Callable[[T], Awaitable[None]], *, at_once: int) -> None:
+    """Runs `action` for every item, at most `at_once` at a time; nothing waits when there is no item.
 
     The first MountsyncError cancels the rest and is raised as it is.
     """
+    if not items:
+        return
     failures: list[MountsyncError] = []
     left = iter(items)
 
@@ -31,7 +33,7 @@ async def each(items: Iterable[T], action: Callable[[T], Awaitable[None]], *, at
                     nursery.cancel_scope.cancel()
                     return
 
-        for _ in range(at_once):
+        for _ in range(min(at_once, len(items))):
             nursery.start_soon(work)
     if failures:
         raise failures[0]

@@ -128,14 +128,14 @@ class Looks:
         self._busy = busy
         self._directories: dict[tuple[str, str], _Directory] = {}
 
-    async def ask(self, volume: str, path: str) -> NativeEntry | None:
-        """The entry as of some moment after this call began; None when absent."""
+    def ask(self, volume: str, path: str) -> asyncio.Future[NativeEntry | None]:
+        """The entry as of some moment after this call; None when absent."""
         future: asyncio.Future[NativeEntry | None] = asyncio.get_running_loop().create_future()
         key = (volume, path.rpartition("/")[0])
         directory = self._directories.get(key) or self._new(key)
         directory.waiting.append((path, future))
         directory.gathering.look()
-        return await future
+        return future
 
     def _new(self, key: tuple[str, str]) -> _Directory:
         directory = _Directory(

@@ -19,6 +19,7 @@ from h2.exceptions import ProtocolError as H2ProtocolError
 from modal_proto import api_pb2
 
 from mountsync.errors import Unreachable
+from mountsync.storage.modal.headers import Headers
 from mountsync.storage.modal.road import Origin, Road
 
 logging.getLogger("hpack").setLevel(logging.INFO)  # at DEBUG it writes every header, also the secret ones
@@ -134,6 +135,7 @@ class Link(Channel):
 
         def connection_made(transport: Any) -> None:
             connected(_Gathering(transport))  # type: ignore[arg-type] # it does all that is asked of it
+            protocol.connection._connection.encoder = Headers()
 
         protocol.connection_made = connection_made  # type: ignore[method-assign] # as a subclass would
         return protocol
@@ -162,8 +164,10 @@ class Channels:
         call says nothing about the rest.
         """
         end = asyncio.get_running_loop().time() + seconds
-        async with asyncio.timeout_at(end):
-            link = await self._get()
+        link = self._present()
+        if link is None:
+            async with asyncio.timeout_at(end):
+                link = await self._get()
         link.users += 1
         try:
             async with asyncio.timeout_at(end):
@@ -186,11 +190,13 @@ class Channels:
             self._links.discard(link)
             link.close()
 
-    async def _get(self) -> Link:
-        if self._link is not None:
-            if self._link.is_open:
-                return self._link
+    def _present(self) -> Link | None:
+        """The connection that is there; None when there is none any more."""
+        if self._link is not None and not self._link.is_open:
             self._tidy(self._link)
+        return self._link
+
+    async def _get(self) -> Link:
         if self._opening is None:
             self._opening = asyncio.ensure_future(self._connect())
             self._opening.add_done_callback(self._opened)

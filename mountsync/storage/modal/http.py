@@ -243,7 +243,8 @@ class _Connection(asyncio.BufferedProtocol):
         Raises OSError, BadAnswer, or TimeoutError when nothing moves for long.
         """
         incoming = self._incoming = _Incoming(request, limit, outlet, self)
-        incoming.done.add_done_callback(lambda _: self._writable.set())
+        if len(body) > _PIECE:  # an early answer ends the sending
+            incoming.done.add_done_callback(lambda _: self._writable.set())
         self._move()
         self._watch(incoming)
         try:

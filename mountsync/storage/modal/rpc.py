@@ -125,7 +125,7 @@ class ModalRpc:
         return await self._thread.run(lambda: self._list_files(volume, path, recursive=recursive))
 
     async def look(self, volume: str, path: str) -> NativeEntry | None:
-        return await self._thread.run(lambda: self._looks.ask(volume, path))
+        return await self._thread.run(lambda: self._look(volume, path))
 
     async def locate(self, volume: str, path: str, start: int, length: int) -> Located:
         return await self._thread.run(lambda: self._locate(volume, path, start, length))
@@ -224,6 +224,9 @@ class ModalRpc:
         request = api_pb2.VolumeListFiles2Request(volume_id=volume, path=_wire(path), recursive=recursive)
         return (await self._listing(request, path, self._limits.stream))[0]
 
+    async def _look(self, volume: str, path: str) -> NativeEntry | None:
+        return await self._looks.ask(volume, path)
+
     async def _look_in(
         self, volume: str, folder: str, wanted: Collection[str]
     ) -> tuple[Sequence[NativeEntry], int]:
@@ -283,7 +286,7 @@ class ModalRpc:
         size = min(start + length, located.size) - start
         if len(located.urls) != 1 or not 0 < size <= _SMALL_RANGE:
             return located, None
-        look = asyncio.ensure_future(self._looks.ask(volume, path))
+        look = self._looks.ask(volume, path)
         look.add_done_callback(_heard)
         try:
             body = await self._blocks.fetch(located.urls[0], size)

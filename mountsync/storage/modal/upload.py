@@ -174,7 +174,7 @@ class Uploader:
                 digests[index] = await digest_of(block)
 
         count = -(-source.size // BLOCK)
-        await each(range(count), work, at_once=min(_HASHES_AT_ONCE, count))
+        await each(range(count), work, at_once=_HASHES_AT_ONCE)
         return Hashed(source.size, tuple(digests[index] for index in range(count)))
 
     async def _hash_small(self, source: Source) -> Hashed:
@@ -264,7 +264,7 @@ class Uploader:
             else:
                 receipts[digest] = receipt
 
-        await each(missing, send, at_once=min(_SENDS_AT_ONCE, len(missing)))
+        await each(missing, send, at_once=_SENDS_AT_ONCE)
 
     async def _send(self, url: str, data: memoryview) -> bytes | None:
         """The receipt; None when the URL is not accepted, so that the next round brings another one."""

@@ -199,7 +199,7 @@ class Uploader:
 
         count = -(-size // length)
         try:
-            await each(range(1, count + 1), one, at_once=min(self._concurrency, count))
+            await each(range(1, count + 1), one, at_once=self._concurrency)
         except NoSuchUpload:
             raise Unreachable("the server has dropped the upload", path=path) from None
         return [etags[number] for number in range(1, count + 1)]
