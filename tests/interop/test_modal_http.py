@@ -5,7 +5,7 @@ import gc
 
 import pytest
 
-from mountsync.storage.modal.http import BadAnswer, EndedEarly, _Incoming
+from mountsync.storage.modal.answers import BadAnswer, EndedEarly, Incoming
 from tests.parts.block_http import answer, ask, client, echo, listening, resting, run
 
 
@@ -239,7 +239,7 @@ def test_a_connection_at_rest_holds_no_body():
             gc.disable()
             try:
                 await ask(http, server)
-                held = [thing for thing in gc.get_objects() if isinstance(thing, _Incoming)]
+                held = [thing for thing in gc.get_objects() if isinstance(thing, Incoming)]
             finally:
                 gc.enable()
             assert len(resting(http)) == 1

@@ -7,7 +7,7 @@ import ssl
 import pytest
 
 from mountsync.errors import MountsyncError
-from mountsync.storage.modal.http import BadAnswer, Lent
+from mountsync.storage.modal.answers import BadAnswer, Lent
 from tests.parts.block_http import answer, ask, client, echo, listening, resting, run
 from tests.parts.tls import certificate, server_context
 

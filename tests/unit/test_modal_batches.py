@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from mountsync.storage.modal.batches import Looks, Puts
+from mountsync.storage.modal.batches import Gathering, Looks, Puts
 from mountsync.storage.modal.transport import FilePut
 
 
@@ -64,3 +64,25 @@ def test_a_cancelled_call_is_over_for_all_who_asked(count):
             return await asyncio.gather(*waiting, return_exceptions=True)
 
     assert {type(outcome) for outcome in asyncio.run(run())} == {asyncio.CancelledError}
+
+
+def test_nobody_waits_for_calls_that_are_over():
+    """The pause of a line is measured by what is under way, also when that has ended meanwhile."""
+
+    async def run():
+        under_way, line, taken = 1_000_000, ["a"], asyncio.Event()
+
+        def take():
+            line.clear()
+            taken.set()
+
+        gathering = Gathering(lambda: under_way, lambda: len(line), take, 3)
+        gathering.most = 600.0
+        gathering.look()
+        await asyncio.sleep(0)
+        assert line, "many calls are under way that may want the same"
+        under_way = 1
+        async with asyncio.timeout(30):
+            await taken.wait()
+
+    asyncio.run(run())

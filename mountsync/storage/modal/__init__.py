@@ -36,7 +36,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
 )
 
-_EXTRA = ("modal_proto", "grpclib", "h2", "google")
+_EXTRA = ("modal_proto", "grpclib", "h2", "hpack", "httptools", "aiohappyeyeballs", "google")
 
 
 async def open_storage(options: Mapping[str, object], path: str, context: OpenContext) -> Storage:

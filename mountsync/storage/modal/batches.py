@@ -36,6 +36,8 @@ _FEW: Final = 4
 _LINGER_PER_CALL: Final = 0.0005
 _LINGER_MOST: Final = 0.06
 """... with more, so long for each of them, and so long at most (seconds) ..."""
+_LINGER_STEP: Final = 0.01
+"""... looking so often whether so many calls are still under way ..."""
 _LINGER_PER_ENTRY: Final = 0.00003
 _LINGER_FOR_LISTING: Final = 0.2
 """... or longer where a listing answers, for each entry that it brings; so long at most."""
@@ -71,6 +73,8 @@ class Gathering:
         self._take = take
         self._share = share
         self._timer: asyncio.TimerHandle | None = None
+        self._until = 0.0
+        """When the pause ends at the latest, on the loop's clock."""
         self._due = False
         """Those in line have waited long enough, but for a call to end."""
         self.most = _LINGER_MOST
@@ -84,8 +88,19 @@ class Gathering:
         if self._due or busy <= _FEW or count * self._share >= busy:
             self._go()
         elif self._timer is None:
-            pause = min(_LINGER_PER_CALL * busy, self.most)
-            self._timer = asyncio.get_running_loop().call_later(pause, self._go)
+            loop = asyncio.get_running_loop()
+            self._until = loop.time() + min(_LINGER_PER_CALL * busy, self.most)
+            self._wait(loop)
+
+    def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = loop.call_at(min(self._until, loop.time() + _LINGER_STEP), self._look_again, loop)
+
+    def _look_again(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The pause is over, or fewer calls may be under way than it was meant for."""
+        if loop.time() >= self._until or self._count() * self._share >= self._busy():
+            self._go()
+        else:
+            self._wait(loop)
 
     def _go(self) -> None:
         if self._timer is not None:

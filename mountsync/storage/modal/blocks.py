@@ -18,7 +18,8 @@ from typing import Any, Final, Protocol, TypeVar
 from urllib.request import getproxies
 
 from mountsync.errors import Corrupt, MountsyncError, Throttled, Unreachable
-from mountsync.storage.modal.http import Answer, BadAnswer, EndedEarly, Give, Http, Lent, Tap
+from mountsync.storage.modal.answers import Answer, BadAnswer, EndedEarly, Give, Lent, Tap
+from mountsync.storage.modal.http import Http
 from mountsync.storage.modal.patience import Limits, Patience
 from mountsync.storage.modal.refusals import LATER, UrlRefused
 

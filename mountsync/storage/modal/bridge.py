@@ -226,9 +226,12 @@ class AsyncioThread:
 
     async def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """The result of `work()`, which runs there."""
+        return await self.start(lambda: self._counted(work)).wait()
+
+    async def _counted(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         self.busy += 1
         try:
-            return await self.start(work).wait()
+            return await work()
         finally:
             self.busy -= 1
 
