@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
-from httptools import HttpParserError, HttpResponseParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 _HEAD_MOST: Final = 64 << 10
 """Bytes in which a head must have come."""
@@ -162,7 +162,7 @@ class Incoming:
         assert self._parser is not None
         try:
             self._parser.feed_data(data)
-        except HttpParserError as error:  # HttpParserUpgrade is one
+        except (HttpParserError, HttpParserUpgrade) as error:
             if not self.is_whole:
                 raise BadAnswer(self._flaw or str(error)[:200]) from error
             self._is_more = True
@@ -219,7 +219,7 @@ class Incoming:
         assert self._left is not None
         if self._outlet is not None:
             self._open(self._outlet)
-        self._is_more = len(data) > self._left
+        self._is_more = self._is_more or len(data) > self._left
         part = data[: self._left]
         self._left -= len(part)
         self.is_whole = not self._left
