@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
@@ -189,30 +190,31 @@ class Running:
 
 
 class MeteredSource:
-    """A source whose reads are counted and held to the bandwidth limit."""
+    """A source whose reads are counted and held to the bandwidth limit.
+
+    What else the source can do it can do too. Its own methods would hold it in a cycle there.
+    """
 
     def __init__(self, source: Source, running: Running) -> None:
         self._source = source
         self._running = running
+        is_free = not running.pace.is_limited
         descriptor = getattr(source, "fileno", None)
         # What a storage copies by the descriptor, inside the kernel, is not counted nor held back.
-        if descriptor is not None and running.meter.size > _FREE_BYTES and not running.pace.is_limited:
+        if descriptor is not None and running.meter.size > _FREE_BYTES and is_free:
             self.fileno = descriptor
         load = getattr(source, "load", None)
-        if load is not None and not running.pace.is_limited:
-            self._load: Callable[[], bytes] = load
-            self.load = self._load_counted
+        if load is not None and is_free:
+            self.load = partial(_load, load, running)
         flow = getattr(source, "flow", None)
-        if flow is not None and not running.pace.is_limited:  # a connection that is held back may be cut
-            self._flow: Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]] = flow
-            self.flow = self._flow_counted
+        if flow is not None and is_free:  # a connection that is held back may be cut
+            self.flow = partial(_flow, flow, running)
         pour = getattr(source, "pour", None)
-        if pour is not None and not running.pace.is_limited:
-            self._pour: Callable[[Basin], AbstractAsyncContextManager[AsyncIterator[int]]] = pour
-            self.pour = self._pour_counted
-        self._into: Callable[[int, memoryview], Awaitable[int]] | None = getattr(source, "read_into", None)
-        if self._into is not None:
-            self.read_into = self._read_into
+        if pour is not None and is_free:
+            self.pour = partial(_pour, pour, running)
+        read_into = getattr(source, "read_into", None)
+        if read_into is not None:
+            self.read_into = partial(_read_into, read_into, running)
 
     @property
     def size(self) -> int:
@@ -223,29 +225,38 @@ class MeteredSource:
         await self._running.passed(len(data))
         return data
 
-    def _load_counted(self) -> bytes:
-        data = self._load()
-        self._running.meter.done += len(data)
-        return data
-
-    @asynccontextmanager
-    async def _flow_counted(self) -> AsyncIterator[AsyncIterator[bytes]]:
-        async with self._flow() as pieces:
-            yield Overheard(pieces, self._count)
-
-    async def _count(self, data: bytes) -> None:
-        await self._running.passed(len(data))
-
-    @asynccontextmanager
-    async def _pour_counted(self, basin: Basin) -> AsyncIterator[AsyncIterator[int]]:
-        async with self._pour(basin) as counts:
-            yield Overheard(counts, self._running.passed)
-
-    async def _read_into(self, offset: int, buffer: memoryview) -> int:
-        assert self._into is not None
-        count = await self._into(offset, buffer)
-        await self._running.passed(count)
-        return count
-
     def still(self) -> bool:
         return self._source.still()
+
+
+def _load(load: Callable[[], bytes], running: Running) -> bytes:
+    data = load()
+    running.meter.done += len(data)
+    return data
+
+
+@asynccontextmanager
+async def _flow(
+    flow: Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]], running: Running
+) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def count(data: bytes) -> None:
+        await running.passed(len(data))
+
+    async with flow() as pieces:
+        yield Overheard(pieces, count)
+
+
+@asynccontextmanager
+async def _pour(
+    pour: Callable[[Basin], AbstractAsyncContextManager[AsyncIterator[int]]], running: Running, basin: Basin
+) -> AsyncIterator[AsyncIterator[int]]:
+    async with pour(basin) as counts:
+        yield Overheard(counts, running.passed)
+
+
+async def _read_into(
+    read_into: Callable[[int, memoryview], Awaitable[int]], running: Running, offset: int, buffer: memoryview
+) -> int:
+    count = await read_into(offset, buffer)
+    await running.passed(count)
+    return count

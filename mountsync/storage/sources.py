@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Final, Generic, Protocol, TypeVar, runtime_checkable
 
 import trio
@@ -114,7 +115,7 @@ class StorageSource:
         self._ends: deque[int] = deque([0], maxlen=_STREAMS)
         """Where the latest reads ended."""
         if hasattr(storage, "pour"):
-            self.pour = self._pour
+            self.pour = partial(_pour, storage, path, entry)  # a method of ours would hold us in a cycle
 
     @property
     def size(self) -> int:
@@ -150,16 +151,18 @@ class StorageSource:
         async with self._storage.read(self._path, 0, self.size, expect=self._entry.token) as blocks:
             yield blocks
 
-    @asynccontextmanager
-    async def _pour(self, basin: Basin) -> AsyncIterator[AsyncIterator[int]]:
-        """As `Pours.pour`."""
-        assert isinstance(self._storage, SupportsPour)
-        size, token = self.size, self._entry.token
-        async with self._storage.pour(self._path, basin.put_at, 0, size, expect=token) as counts:
-            yield counts
-
     def still(self) -> bool:
         return True
+
+
+@asynccontextmanager
+async def _pour(
+    storage: Storage, path: RelPath, entry: Entry, basin: Basin
+) -> AsyncIterator[AsyncIterator[int]]:
+    """As `Pours.pour`."""
+    assert isinstance(storage, SupportsPour)
+    async with storage.pour(path, basin.put_at, 0, entry.size, expect=entry.token) as counts:
+        yield counts
 
 
 async def read_range(

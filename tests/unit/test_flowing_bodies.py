@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -136,3 +138,20 @@ async def test_another_version_is_not_taken(local, tmp_path):
     with pytest.raises(Stale):
         await local.write(F, source)
     assert not (tmp_path / "root" / "f").exists()
+
+
+@pytest.mark.parametrize("kind", [MemoryStorage, PouringMemory])
+async def test_a_source_is_gone_when_nobody_holds_it(kind):
+    """Thousands of small ones pass in a second, and the collector of garbage is called seldom."""
+    origin = kind()
+    inner = StorageSource(origin, F, await put(origin, F, b"abc"))
+    inner.load = lambda: b"abc"  # as bodies on the disk have it
+    with Transfers().begin("f", "down", 3) as running:
+        sources = [inner, metered := MeteredSource(inner, running), HashingSource(metered)]
+        left = [weakref.ref(source) for source in sources]
+        gc.disable()
+        try:
+            del inner, metered, sources
+            assert [source() for source in left] == [None, None, None]
+        finally:
+            gc.enable()
