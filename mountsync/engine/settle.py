@@ -245,15 +245,14 @@ class MountRecorder:
     def _counterparts(self, plan: Plan) -> Iterable[tuple[BaseRow, RelPath, RelPath]]:
         """What is agreed and on both sides: the row, its path there, and the path here; directories first.
 
-        It is here in the same directory, whatever path that has, or else at the same path, unless something
-        is renamed there.
+        It is here in the same directory, whatever path that has, or else at the path that it has there when
+        the plan is carried out, unless something is renamed here.
         """
-        moves = [move for move in (*plan.to_a, *plan.to_b) if isinstance(move, Move)]
-        moving = {path for move in moves for path in (move.source, move.target)}
+        moving = {path for move in _moves(plan.to_a) for path in (move.source, move.target)}
         for there, place in sorted(self._row_places.items()):
             row, here = self._scope.rows.get(place), self._scope.local_paths.get(place)
             if here is None and not any(is_within(there, path) for path in moving):
-                here = there
+                here = _after(plan, there)
             if row is not None and here is not None and here in self._scope.known and there in self._scope.b:
                 yield row, there, here
 
@@ -363,6 +362,8 @@ class MountRecorder:
         with self._db.transaction:
             self._write()
             self._agree_implied()
+            for node in self._strays():
+                self._journal.note(node, now)  # as a change since this cycle began: it is not settled by it
             if self._batch is not None and len(self._known) == len(self._begun):
                 self._attempts.forget(self._batch)
             elif self._batch is not None:
@@ -374,6 +375,16 @@ class MountRecorder:
                 if not failure.is_surprise:
                     self._postpone(self._nodes_at(failure.path), failure.error, now)
             self._let_wait(now)
+
+    def _strays(self) -> Iterable[NodeId]:
+        """What came to a directory that took the place of another, and is not what is in it here.
+
+        The cycle may never have seen it there: without another look its removal would not be sent.
+        """
+        for folder in set(self._heirs.values()):
+            for row in self._base.children(folder):
+                if self._tree.child_id(folder, row.name) != row.node and row.node not in self._left:
+                    yield row.node
 
     def give_up(self, error: MountsyncError) -> None:
         """Nothing of this cycle may be written down; all of it is tried again after a while."""
@@ -411,6 +422,17 @@ class MountRecorder:
         return found if known is None else found | {known.node}
 
 
+def _moves(actions: Sequence[Action]) -> Iterable[Move]:
+    return (action for action in actions if isinstance(action, Move))
+
+
+def _after(plan: Plan, path: RelPath) -> RelPath:
+    """Where the remote has what it has at `path` now, when the plan is carried out."""
+    for move in _moves(plan.to_b):
+        path = relocate(path, move.source, move.target)
+    return path
+
+
 def _is_folder(agreed: Agreed | None) -> bool:
     return agreed is not None and agreed.entry.kind is Kind.DIRECTORY
 
@@ -422,9 +444,8 @@ def _coming(plan: Plan) -> Iterable[RelPath]:
 
 def _leaving(plan: Plan) -> Iterable[RelPath]:
     """What goes elsewhere or is forgotten, by paths as they were agreed."""
-    for action in (*plan.to_a, *plan.to_b):
-        if isinstance(action, Move):
-            yield action.source if action.base is None else action.base
+    for move in _moves((*plan.to_a, *plan.to_b)):
+        yield move.source if move.base is None else move.base
     yield from (path for path, agreed in plan.to_base.items() if agreed is None)
 
 

@@ -58,6 +58,49 @@ async def test_what_is_made_anew_in_a_folder_that_is_renamed_is_another(quick_cl
         await remove_all(m)
 
 
+@pytest.mark.parametrize("remote", REMOTES)
+@pytest.mark.parametrize("order", ["anew-then-renamed", "renamed-then-anew"])
+@pytest.mark.parametrize("inner", ["d/s", "d/s/s"])
+async def test_a_folder_in_a_renamed_folder_is_made_anew_with_a_link_in_it(
+    quick_clock, home, remote, order, inner
+):
+    """The link is another one too: its row went along to the new folder, and stayed when it was removed."""
+    storage = REMOTES[remote].make(MemoryStorage()._tree)
+    async with mounted(home, storage, tuning=TUNING) as m:
+        await m.mkdir("d")
+        await make_folders(m, inner)
+        await m.settled()
+        if order == "anew-then-renamed":
+            await remove_folders(m, inner)
+            await make_folders(m, inner)
+            await m.rename("d", "e")
+        else:
+            await m.rename("d", "e")
+            await remove_folders(m, inner.replace("d", "e"))
+            await make_folders(m, inner.replace("d", "e"))
+        await m.settled()
+        assert agreed_otherwise(m) == []
+        await remove_all(m)
+
+
+async def make_folders(m: Mounted, path: str) -> None:
+    """The folders of a path below its first, with a link and a file in the last one."""
+    parts = path.split("/")
+    for count in range(2, len(parts) + 1):
+        await m.mkdir("/".join(parts[:count]))
+    await m.symlink(f"{path}/l", "f")
+    await m.write(f"{path}/f", b"content")
+
+
+async def remove_folders(m: Mounted, path: str) -> None:
+    """What `make_folders` made."""
+    await m.unlink(f"{path}/l")
+    await m.unlink(f"{path}/f")
+    while "/" in path:
+        await m.rmdir(path)
+        path = path.rpartition("/")[0]
+
+
 async def test_a_folder_is_renamed_and_made_anew_with_links_in_both(quick_clock, home):
     async with mounted(home, MemoryStorage(), tuning=TUNING) as m:
         await m.mkdir("d")
