@@ -362,7 +362,7 @@ class MountRecorder:
         with self._db.transaction:
             self._write()
             self._agree_implied()
-            for node in self._strays():
+            for node in list(self._strays()):
                 self._journal.note(node, now)  # as a change since this cycle began: it is not settled by it
             if self._batch is not None and len(self._known) == len(self._begun):
                 self._attempts.forget(self._batch)
@@ -377,14 +377,26 @@ class MountRecorder:
             self._let_wait(now)
 
     def _strays(self) -> Iterable[NodeId]:
-        """What came to a directory that took the place of another, and is not what is in it here.
+        """What would leave the journal though something else is agreed at its place, or it has none here.
 
-        The cycle may never have seen it there: without another look its removal would not be sent.
+        Where a directory is renamed, or takes the place of another, rows go along without a look at each:
+        what was made anew in it and is equal has no action. One more look agrees on it by itself; without
+        that nobody would know of what its removal has to remove.
         """
         for folder in set(self._heirs.values()):
             for row in self._base.children(folder):
-                if self._tree.child_id(folder, row.name) != row.node and row.node not in self._left:
+                if row.node not in self._left and not self._is_at(row.parent, row.name, row.node):
                     yield row.node
+        for path, known in self._scope.known.items():
+            place = self._scope.places.get(path)
+            if place is None or known.node not in self._scope.versions or known.node in self._left:
+                continue
+            agreed = self._base.find(*place)
+            if agreed is not None and agreed.node != known.node and self._is_at(*place, known.node):
+                yield known.node
+
+    def _is_at(self, folder: NodeId, name: bytes, node: NodeId) -> bool:
+        return self._tree.child_id(folder, name) == node
 
     def give_up(self, error: MountsyncError) -> None:
         """Nothing of this cycle may be written down; all of it is tried again after a while."""

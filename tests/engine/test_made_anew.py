@@ -10,7 +10,7 @@ import trio
 from mountsync.engine import cycle
 from mountsync.storage.memory import MemoryStorage
 from tests.engine.histories import with_links
-from tests.parts.churn import agreed_otherwise
+from tests.parts.churn import OLD_NS, agreed_otherwise
 from tests.parts.mounted import Mounted, mounted, storage_tree
 from tests.parts.stops import REMOTES, TUNING, inodes
 
@@ -81,6 +81,33 @@ async def test_a_folder_in_a_renamed_folder_is_made_anew_with_a_link_in_it(
         await m.settled()
         assert agreed_otherwise(m) == []
         await remove_all(m)
+
+
+@pytest.mark.parametrize("remote", REMOTES)
+@pytest.mark.parametrize("order", ["anew-then-renamed", "renamed-then-anew"])
+async def test_a_file_in_a_renamed_folder_is_saved_as_it_was(quick_clock, home, remote, order):
+    """Equal in content and time it needs no upload; but it is another file, and its removal is its own."""
+    storage = REMOTES[remote].make(MemoryStorage()._tree)
+    async with mounted(home, storage, tuning=TUNING) as m:
+        await m.mkdir("d")
+        await save_as_it_was(m, "d/f")
+        await m.settled()
+        if order == "anew-then-renamed":
+            await save_as_it_was(m, "d/f")
+            await m.rename("d", "e")
+        else:
+            await m.rename("d", "e")
+            await save_as_it_was(m, "e/f")
+        await m.settled()
+        assert agreed_otherwise(m) == []
+        await remove_all(m)
+
+
+async def save_as_it_was(m: Mounted, path: str) -> None:
+    """As an editor or `rsync` does it."""
+    await m.write(f"{path}.new", b"content")
+    await m.setattr(f"{path}.new", mtime_ns=OLD_NS)
+    await m.rename(f"{path}.new", path)
 
 
 async def make_folders(m: Mounted, path: str) -> None:
