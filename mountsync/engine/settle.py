@@ -195,10 +195,16 @@ class MountRecorder:
         if source is None or target is None or row is None:
             self._leave(action.source)
             return
-        self._row_places.pop(action.base, None)
+        self._go_along(action.base, action.target)
         self._row_places[action.target] = target
         self._moved_rows[target] = row
         self._writes.append(lambda: self._move_row(source, target, entry))
+
+    def _go_along(self, source: RelPath, target: RelPath) -> None:
+        """What the remote had at a path and below it is elsewhere: something else may come to that path."""
+        self._row_places.pop(source, None)
+        for path in [path for path in self._row_places if is_within(path, source)]:
+            self._row_places[relocate(path, source, target)] = self._row_places.pop(path)
 
     def _move_row(self, source: Place, target: Place, entry: Entry | None) -> None:
         self._base.move(*self._as_written(source), *target)

@@ -11,6 +11,7 @@ from mountsync.engine import cycle
 from mountsync.storage.memory import MemoryStorage
 from tests.engine.histories import with_links
 from tests.parts.churn import OLD_NS, agreed_otherwise
+from tests.parts.failing import failing
 from tests.parts.mounted import Mounted, mounted, storage_tree
 from tests.parts.stops import REMOTES, TUNING, inodes
 
@@ -101,6 +102,56 @@ async def test_a_file_in_a_renamed_folder_is_saved_as_it_was(quick_clock, home, 
         await m.settled()
         assert agreed_otherwise(m) == []
         await remove_all(m)
+
+
+@pytest.mark.parametrize("remote", REMOTES)
+@pytest.mark.parametrize("inner", ["", "s/"])
+@pytest.mark.parametrize("again", [b"first", b"other", None])
+async def test_folders_are_shifted_and_a_file_leaves_one_of_them(quick_clock, home, remote, inner, again):
+    """`mv new old; mv newer new`: the file that leaves is the one of the folder that has the name now."""
+    storage = REMOTES[remote].make(MemoryStorage()._tree)
+    async with mounted(home, storage, tuning=TUNING) as m:
+        for folder, data in (("d", b"first"), ("e", b"second")):
+            await m.mkdir(folder)
+            if inner:
+                await m.mkdir(f"{folder}/s")
+            await m.write(f"{folder}/{inner}a", data)
+            await m.write(f"{folder}/{inner}b", b"stays")
+        await m.settled()
+        await m.rename("e", "f")
+        await m.rename("d", "e")
+        await m.mkdir("d")
+        await m.rename(f"e/{inner}a", "d/l")
+        if again is not None:
+            await m.write(f"e/{inner}a", again)
+        left = await m.local_tree()
+        await m.settled()
+        assert await m.local_tree() == left
+        assert await m.local_tree() == await m.remote_tree()
+        assert agreed_otherwise(m) == []
+        await m.write(f"e/{inner}a", b"first")
+        await m.write(f"f/{inner}b", b"later")
+        await m.settled()
+        assert await m.local_tree() == await m.remote_tree()
+        await remove_all(m)
+
+
+async def test_each_step_of_a_shift_is_done_once(quick_clock, home):
+    """Rows of the wrong folder went along: a file was renamed twice, and could be taken for a removed one."""
+    storage = failing(MemoryStorage())
+    async with mounted(home, storage, tuning=TUNING) as m:
+        for folder in ("d", "e"):
+            await m.mkdir(folder)
+            await m.write(f"{folder}/a", folder.encode())
+        await m.settled()
+        places = {row.node: row.remote.token for row in m.base.of_node((await m.lookup("d/a")).id)}
+        await m.rename("e", "f")
+        await m.rename("d", "e")
+        await m.mkdir("d")
+        await m.rename("e/a", "d/l")
+        await m.settled()
+        assert storage.faults.calls["move"] == 3
+        assert {row.node: row.remote.token for row in m.base.of_node((await m.lookup("d/l")).id)} == places
 
 
 async def save_as_it_was(m: Mounted, path: str) -> None:
