@@ -143,9 +143,11 @@ class Executor:
         moves_b, rest_b = _moves_first(plan.to_b)
         await self._steps(Side.A, moves_a)
         await self._steps(Side.B, moves_b)
-        if moves_b and rest_a:
-            # What follows on A is recorded at once, at places that these moves made: they come before it.
-            await self._replica(Side.B).barrier()
+        if rest_a and (moves_b or plan.to_base):
+            # What follows on A is recorded at once, at places that these moves made, or that were given up
+            # because both sides had moved what was there: they come before it.
+            if moves_b:
+                await self._replica(Side.B).barrier()
             self.recorder.settle_moves()
         rounds = itertools.zip_longest(_rounds(rest_a), _rounds(rest_b), fillvalue=((), ()))
         for (steps_a, bodies_a), (steps_b, bodies_b) in rounds:

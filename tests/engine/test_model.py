@@ -55,6 +55,8 @@ FOUND = [
     [("remote_mkdir", "b"), ("local_rename", "b", "a"), ("remote_rmdir", "b"), ("remote_write", "b")],
     [("remote_mkdir", "d"), ("remote_write", "e/a"), ("flush",), ("local_rename", "e/a", "d/a"),
      ("local_write", "e/a"), ("remote_move", "e", "d/a"), ("flush",)],
+    [("remote_write", "b"), ("local_rename", "b", "a"), ("remote_move", "b", "a"), ("remote_write", "b"),
+     ("wait", 0.1)],
 ]  # fmt: skip
 
 
