@@ -182,7 +182,7 @@ class MountRecorder:
 
     def _put_row(self, row: BaseRow) -> None:
         self._heirs |= self._base.put(row)
-        if self._tree.child_id(row.parent, row.name) != row.node and not self._journal.has(row.node):
+        if not self._is_at(row.parent, row.name, row.node) and not self._journal.has(row.node):
             # Removed or replaced while its first upload was under way: nobody else knows of the object.
             self._journal.note(row.node, self._clock())
 
