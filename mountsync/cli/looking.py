@@ -15,9 +15,9 @@ import trio
 from mountsync.cli import hashing
 from mountsync.cli.forms import Digests, Entries, FileDigest, ListedEntry, ListedProblem
 from mountsync.cli.output import emit_json, shown
-from mountsync.cli.remotes import BackendOptions, opened, opened_above, remote_command
+from mountsync.cli.remotes import BackendOptions, opened, opened_above, remote_command, single_file
 from mountsync.cli.voice import say
-from mountsync.errors import IsADirectory, NotADirectory, NotFound, PathError, UsageError
+from mountsync.errors import IsADirectory, NotADirectory, NotFound, UsageError
 from mountsync.model.entry import Entry, Kind, Problem
 from mountsync.paths import ROOT, RelPath, name_of, order_key
 from mountsync.storage.api import Storage
@@ -65,20 +65,11 @@ async def _look(remote: str, flags: BackendOptions, *, recursive: bool) -> Seen:
         async with opened(remote, flags) as storage:
             return await _see_there(storage, remote, recursive=recursive)
     except (NotFound, NotADirectory):
-        single = await _single(remote, flags)
+        single = await single_file(remote, flags)
         if single is None:
             raise
-        return Seen(entries=[single])
-
-
-async def _single(remote: str, flags: BackendOptions) -> tuple[RelPath, Entry] | None:
-    """The file that `remote` names, under its last name, None when it names none."""
-    try:
-        async with opened_above(remote, flags) as (storage, path):
-            entry = await storage.stat(path)
-    except (PathError, UsageError):
-        return None
-    return None if entry is None or entry.kind is Kind.DIRECTORY else (RelPath(name_of(path)), entry)
+        place, entry = single
+        return Seen(entries=[(RelPath(name_of(place.path)), entry)])
 
 
 def _show(
@@ -296,10 +287,11 @@ def hashsum(*, algorithm: str, remote: str, as_json: bool, backend_options: Back
 async def _digests(
     remote: str, flags: BackendOptions, algorithm: str, take: Callable[[str, str], None]
 ) -> list[ListedProblem]:
-    single = await _single(remote, flags)
+    single = await single_file(remote, flags)
     if single is not None:
         async with opened_above(remote, flags) as (storage, path):
-            return await hashing.digest_all(storage, [(path, single[1])], algorithm, _named(single[0], take))
+            shown_as = _named(name_of(path), take)
+            return await hashing.digest_all(storage, [(path, single[1])], algorithm, shown_as)
     async with opened(remote, flags) as storage:
         seen = await _see_there(storage, remote, recursive=True)
         files = [(path, entry) for path, entry in seen.entries if entry.kind is Kind.FILE]

@@ -11,7 +11,7 @@ import click
 import trio
 
 from mountsync.engine.pair.run import Progress
-from mountsync.errors import printable
+from mountsync.errors import alone_in, printable
 from mountsync.formats.sizes import human_size
 
 _LOOK_S: Final = 0.25
@@ -20,11 +20,17 @@ _SAY_S: Final = 5.0
 
 @asynccontextmanager
 async def showing(progress: Progress) -> AsyncIterator[None]:
-    """Shows, on standard error, how far it is until the body ends. What is quick shows nothing."""
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_live if sys.stderr.isatty() else _lines, progress)
-        yield
-        nursery.cancel_scope.cancel()
+    """Shows, on standard error, how far it is until the body ends. What is quick shows nothing.
+
+    Raises what the body raises, in no group.
+    """
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_live if sys.stderr.isatty() else _lines, progress)
+            yield
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise alone_in(group) from None
 
 
 async def _lines(progress: Progress) -> None:

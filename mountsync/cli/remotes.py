@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import click
 
 from mountsync.config import Config, config_path, load_config
-from mountsync.errors import NotFound, UsageError
+from mountsync.errors import NotFound, PathError, UsageError
 from mountsync.formats.remote_spec import format_spec, parse_spec
 from mountsync.formats.suggest import suggestion
+from mountsync.model.entry import Entry, Kind
 from mountsync.paths import RelPath, join, rel_path
 from mountsync.settings import MOUNT_OPTIONS, storage_state_root
 from mountsync.storage.api import Storage
@@ -105,19 +106,30 @@ async def opened_above(spec: str, flags: BackendOptions) -> AsyncIterator[tuple[
 
     Raises UsageError when the spec names a whole remote, NotFound when nothing above exists.
     """
+    place, storage = await _open_nearest(spec, flags)
+    async with aclosing(storage):
+        yield storage, place.path
+
+
+async def _open_nearest(spec: str, flags: BackendOptions) -> tuple[Place, Storage]:
     options = places(spec)
     if not options:
         raise UsageError(f"{spec}: this is a whole remote", hint="name something in it")
-    for place in options:
-        try:
-            storage = await known_remotes(flags).open(place.folder)
-        except NotFound:
-            if place is options[-1]:
-                raise
-            continue
+    for place in options[:-1]:
+        with suppress(NotFound):
+            return place, await known_remotes(flags).open(place.folder)
+    return options[-1], await known_remotes(flags).open(options[-1].folder)
+
+
+async def single_file(spec: str, flags: BackendOptions) -> tuple[Place, Entry] | None:
+    """The one file or link that a spec names, None when it names none."""
+    try:
+        place, storage = await _open_nearest(spec, flags)
         async with aclosing(storage):
-            yield storage, place.path
-        return
+            entry = await storage.stat(place.path)
+    except (PathError, UsageError):
+        return None
+    return None if entry is None or entry.kind is Kind.DIRECTORY else (place, entry)
 
 
 class RemoteCommand(click.Command):

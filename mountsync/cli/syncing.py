@@ -19,24 +19,27 @@ from mountsync.cli.pair_words import intentions, summary, synced_form
 from mountsync.cli.progress import showing
 from mountsync.cli.remotes import (
     BackendOptions,
+    Place,
     absolute_spec,
     known_remotes,
     opened,
     opened_above,
     remote_command,
+    single_file,
 )
 from mountsync.cli.voice import say
 from mountsync.engine.pair.comparing import Differences, differences
 from mountsync.engine.pair.job import JobSettings
 from mountsync.engine.pair.opening import opened_state, pair_id
 from mountsync.engine.pair.options import PairOptions
-from mountsync.engine.pair.overlap import refuse_overlap
+from mountsync.engine.pair.overlap import refuse_overlap, refuse_same_file
 from mountsync.engine.pair.reading import pair_options, patterns_in
 from mountsync.engine.pair.report import Report
 from mountsync.engine.pair.run import Progress
 from mountsync.engine.pair.syncers import OneShot, find_syncer, loadable_syncers
 from mountsync.engine.transfers import Transfers
-from mountsync.errors import NotFound, Unsupported, printable
+from mountsync.errors import NotADirectory, NotFound, PathError, Unsupported, printable
+from mountsync.paths import RelPath
 from mountsync.reconcile import Comparison, Direction
 from mountsync.settings import state_root
 from mountsync.storage.api import Storage, SupportsDirectories
@@ -71,7 +74,8 @@ def copy(*, src: str, dst: str, backend_options: BackendOptions, **flags: Any) -
     """Bring what SRC has to DST; nothing on DST is deleted.
 
     Files of equal size and time are left alone; --compare hash reads contents. DST is made when it is
-    missing. What is overwritten is kept in .mountsync/backups of DST.
+    missing. What is overwritten is kept in .mountsync/backups of DST. Where SRC is a file, it is brought
+    into the folder DST under its own name.
     """
     return _sync(src, dst, flags, backend_options, Direction.ADD)
 
@@ -84,7 +88,8 @@ def sync(*, src: str, dst: str, backend_options: BackendOptions, **flags: Any) -
     """Make DST equal to SRC; SRC is never changed.
 
     What only DST has is deleted there, and kept in .mountsync/backups. Files of equal size and time are
-    left alone; --compare hash reads contents. DST is made when it is missing.
+    left alone; --compare hash reads contents. DST is made when it is missing. Where SRC is a file, only
+    the file of its name in the folder DST is touched.
     """
     return _sync(src, dst, flags, backend_options, Direction.MIRROR)
 
@@ -102,18 +107,36 @@ def _sync(a: str, b: str, flags: dict[str, Any], backend: BackendOptions, direct
     for line in loadable_syncers()[1]:
         say(line)
 
-    async def run() -> Report:
+    async def run(source: str, options: PairOptions) -> Report:
         make = direction is not Direction.BOTH
         async with (
             _remotes(backend, dry_run=dry_run) as remotes,
-            aclosing(await remotes.open(specs[0])) as one,
+            aclosing(await _source(remotes, source, made=not make)) as one,
             _target(remotes, specs[1], backend, make=make, dry_run=dry_run) as two,
         ):
-            refuse_overlap(one.info, two.info)
+            (refuse_overlap if options.only is None else refuse_same_file)(one.info, two.info)
             chosen = options if flags["compare"] else _with_comparison(options, one, two)
             return await _run(one, two, identity, chosen, as_json=as_json, dry_run=dry_run)
 
-    return _told(trio.run(run), a, b, options, as_json=as_json)
+    async def whole_or_single() -> Report:
+        try:
+            return await run(specs[0], options)
+        except (NotFound, NotADirectory) as error:
+            place = await _single_source(specs[0], backend, error)
+            if direction is Direction.BOTH:
+                hint = "name its folder, and leave out the rest with --filter; or use `mountsync copy`"
+                raise NotADirectory(f"{a}: it is a file", hint=hint) from error
+            return await run(place.folder, replace(options, only=place.path))
+
+    return _told(trio.run(whole_or_single), a, b, options, as_json=as_json)
+
+
+async def _single_source(spec: str, backend: BackendOptions, error: PathError) -> Place:
+    """Where the file is that a spec names. Raises `error` when it names none."""
+    found = await single_file(spec, backend)
+    if found is None:
+        raise error
+    return found[0]
 
 
 def plan_first_run(job: JobSettings, *, as_json: bool) -> int:
@@ -157,7 +180,11 @@ async def _run(
                 click.echo(line, err=True)
         request = OneShot(a, b, options, dry_run=dry_run, progress=progress, state=state, pair_id=identity)
         syncer = find_syncer(
-            a.info.type, b.info.type, one_shot=True, unidirectional=options.direction is not Direction.BOTH
+            a.info.type,
+            b.info.type,
+            one_shot=True,
+            unidirectional=options.direction is not Direction.BOTH,
+            built_in=options.only is not None,  # a plug-in that does not know `only` would bring the folder
         )
         async with showing(progress):
             return await syncer.one_shot(request)
@@ -172,6 +199,15 @@ async def _remotes(flags: BackendOptions, *, dry_run: bool) -> AsyncIterator[Rem
         return
     with tempfile.TemporaryDirectory(prefix="mountsync-dry-run-") as folder:
         yield replace(remotes, state_root=Path(folder))
+
+
+async def _source(remotes: Remotes, spec: str, *, made: bool) -> Storage:
+    """The first side. One way nobody is told to make it: an empty source is no help."""
+    try:
+        return await remotes.open(spec)
+    except NotFound as error:
+        error.hint = error.hint if made else "check the name"
+        raise
 
 
 @asynccontextmanager
@@ -220,7 +256,7 @@ def check(
     as_json: bool,
     backend_options: BackendOptions,
 ) -> int:
-    """Say in what A and B differ; nothing is changed.
+    """Say in what A and B differ; nothing is changed. A may be one file, B the folder of the other.
 
     Contents are compared where both sides can tell them without a transfer, or with --download; else
     sizes and times. Exit code: 0 equal, 1 differences, 3 some paths could not be compared.
@@ -228,15 +264,22 @@ def check(
     patterns = (patterns_in(Path(filter_from).expanduser()) if filter_from else ()) + filter
     progress = Progress()
 
-    async def run() -> Differences:
-        async with opened(a, backend_options) as one, opened(b, backend_options) as two:
+    async def run(source: str, only: RelPath | None) -> Differences:
+        async with opened(source, backend_options) as one, opened(b, backend_options) as two:
             by_content = download or all(_tells_content(storage) for storage in (one, two))
             async with showing(progress):
                 return await differences(
-                    one, two, patterns=patterns, by_content=by_content, progress=progress
+                    one, two, patterns=patterns, only=only, by_content=by_content, progress=progress
                 )
 
-    found = trio.run(run)
+    async def whole_or_single() -> Differences:
+        try:
+            return await run(a, None)
+        except (NotFound, NotADirectory) as error:
+            place = await _single_source(a, backend_options, error)
+            return await run(place.folder, place.path)
+
+    found = trio.run(whole_or_single)
     if as_json:
         emit_json(_compared(found, a, b))
     else:

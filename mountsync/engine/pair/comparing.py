@@ -59,20 +59,22 @@ async def differences(
     b: Storage,
     *,
     patterns: tuple[str, ...] = (),
+    only: RelPath | None = None,
     by_content: bool,
     progress: Progress | None = None,
 ) -> Differences:
-    """Compares everything. Raises Unreachable, and NotFound for a side that does not exist.
+    """Compares everything, or only one file. Raises Unreachable, and NotFound for a side that does not exist.
 
     Without `by_content` sizes and times decide.
     """
     progress = progress or Progress()
-    hidden = Filter(patterns)
+    hidden = Filter(patterns, only)
     sides = {side: PairReplica(x, hidden, None) for side, x in ((Side.A, a), (Side.B, b))}
     sights = {side: Sight(side) for side in Side}
     progress.phase, progress.sights = "listing", sights
     for side in Side:
-        await Looker(sides[side], side, {}, hidden).whole(sights[side])
+        looker = Looker(sides[side], side, {}, hidden)
+        await (looker.whole(sights[side]) if only is None else looker.around([only], sights[side]))
         if not sights[side].count:
             await insist_there(sides[side].storage, f"side {side.value.upper()}")
     steps = [replica.info.mtime_precision_ns or 0 for replica in sides.values()]

@@ -32,13 +32,17 @@ class Filter:
     A folder of ours (`.mountsync`) is hidden wherever it is: it belongs to another sync or mount.
     """
 
-    def __init__(self, patterns: Sequence[str] = ()) -> None:
+    def __init__(self, patterns: Sequence[str] = (), only: RelPath | None = None) -> None:
+        """With `only` nothing but that file or link is visible, and it by `patterns` too."""
+        self._only = only
         self._spec = compiled(patterns) if any(line.strip() for line in patterns) else None
         self._folders: dict[RelPath, bool] = {}
 
     def hides(self, path: RelPath, *, is_directory: bool) -> bool:
         """Whether `path` is invisible, by its own name or by a directory above it."""
         if OURS in path and OURS in path.split("/"):
+            return True
+        if self._only is not None and (is_directory or path != self._only):
             return True
         if self._spec is None:
             return False

@@ -7,6 +7,7 @@ from typing import Final
 
 from mountsync.formats.sizes import Bandwidth
 from mountsync.model.plan import ConflictPolicy
+from mountsync.paths import RelPath
 from mountsync.reconcile import Comparison, DeleteLimit, Direction, Evidence
 
 DEFAULT_KEEP_DAYS: Final = 30.0
@@ -39,6 +40,8 @@ class PairOptions:
     max_delete: DeleteLimit = field(default_factory=DeleteLimit)
     patterns: tuple[str, ...] = ()
     """Gitignore patterns of what is invisible on both sides."""
+    only: RelPath | None = None
+    """The one file or link that a one-way run is about: all else is invisible, and is not looked at."""
     backups: BackupRules | None = field(default_factory=BackupRules)
     """None: nothing is kept of what is overwritten or deleted."""
     transfers: int = 4

@@ -32,6 +32,12 @@ def refuse_overlap(a: StorageInfo, b: StorageInfo) -> None:
             )
 
 
+def refuse_same_file(folder: StorageInfo, target: StorageInfo) -> None:
+    """Raises UsageError when a file of `folder` would be brought to where it is."""
+    if ground_of(folder) == ground_of(target):
+        raise UsageError("the file is in that folder already", hint="name another folder")
+
+
 def ground_of(info: StorageInfo) -> str:
     """Names the place that holds the objects of a storage; one place has one name, whatever its paths."""
     ground = info.lies_in or info.identity

@@ -25,7 +25,7 @@ from mountsync.engine.pair.replica import PairReplica
 from mountsync.engine.pair.report import Report
 from mountsync.engine.pair.sight import SideView, Sight, whole_scope, with_ancestors
 from mountsync.engine.transfers import Transfers
-from mountsync.errors import Halted, MountsyncError, Unreachable
+from mountsync.errors import Halted, MountsyncError, NotFound, Unreachable
 from mountsync.model.base import Agreed
 from mountsync.model.entry import Digest, Entry, Kind
 from mountsync.model.plan import Conflict, ConflictPolicy, Plan, Side
@@ -116,7 +116,7 @@ class PairRun:
         self._progress = progress or Progress(transfers=Transfers.limited(options.bandwidth))
         self._clock_ns = clock_ns
         self._began_ns = clock_ns()
-        self._hidden = Filter(options.patterns)
+        self._hidden = Filter(options.patterns, options.only)
         self._backups = self._make_backups({Side.A: a, Side.B: b})
         two_way = options.direction is Direction.BOTH
         self._sides = {
@@ -211,17 +211,20 @@ class PairRun:
     # Rounds
 
     async def _work(self) -> None:
-        surprised = set(self._hints())
+        single = self._options.only
+        surprised = set(self._hints()) if single is None else {single}
         for number in range(_ROUNDS):
-            whole = not 0 < len(surprised) <= _MANY or any(map(folds, self._sides.values()))
+            whole = single is None and (
+                not 0 < len(surprised) <= _MANY or any(map(folds, self._sides.values()))
+            )
             self._report.whole |= whole
             sights = {side: Sight(side) for side in Side}
             await self._look(sights, None if whole else surprised)
             scope = self._scope(sights, None if whole else surprised)
-            if number == 0 and whole:
+            if number == 0 and (whole or single is not None):
                 self._report.entries = {side: sights[side].count for side in Side}
-                if self._halts(self._emptied(sights)):
-                    return
+            if number == 0 and whole and self._halts(self._emptied(sights)):
+                return
             plan, views = await self._plan(sights, scope)
             if self._halts(self._too_much(plan, sights)):
                 return
@@ -251,6 +254,9 @@ class PairRun:
             looker = Looker(self._sides[side], side, self._rows, self._hidden)
             try:
                 await (looker.whole(sights[side]) if paths is None else looker.around(paths, sights[side]))
+            except NotFound as error:
+                if self._two_way or side is Side.A or error.path != ROOT:
+                    failed.append(self._missing(side, error))  # else a target begins
             except MountsyncError as error:
                 failed.append(error)
 
@@ -259,8 +265,24 @@ class PairRun:
                 nursery.start_soon(one, side)
         if failed:
             raise failed[0]
-        if not self._two_way and paths is None and not sights[Side.A].count:
+        if not self._two_way and not sights[Side.A].count:
+            await self._insist_on_source(sights[Side.A], paths)
+
+    def _missing(self, side: Side, error: NotFound) -> NotFound:
+        """The error for a side that does not exist, with its name where the storage gave none."""
+        if error.path != ROOT:
+            return error
+        if not self._two_way:
+            return NotFound("the source does not exist", hint="check the name")
+        name = f"side {side.value.upper()}"
+        return NotFound(f"{name} does not exist", hint="make it first, if the name is right: mountsync mkdir")
+
+    async def _insist_on_source(self, sight: Sight, paths: set[RelPath] | None) -> None:
+        """Nothing is deleted because the source of a one-way run is gone."""
+        if paths is None:
             await insist_there(self._sides[Side.A].storage, "the source")
+        elif self._options.only is not None and not sight.problems:
+            raise NotFound("it is gone, or a filter leaves it out", path=self._options.only)
 
     def _scope(self, sights: Mapping[Side, Sight], paths: set[RelPath] | None) -> set[RelPath]:
         a, b = sights[Side.A], sights[Side.B]

@@ -176,11 +176,15 @@ def find_syncer(
     one_shot: bool = False,
     continuous: bool = False,
     unidirectional: bool = False,
+    built_in: bool = False,
 ) -> Syncer:
-    """The syncer for these types of storages: exact types go before `*`. Raises UsageError."""
+    """The syncer for these types of storages: exact types go before `*`. Raises UsageError.
+
+    `built_in` leaves out the plug-ins.
+    """
     fitting = [
         kind
-        for kind in loadable_syncers()[0]
+        for kind in (BUILT_IN if built_in else loadable_syncers()[0])
         if not kind.REQUIRES_MOUNT
         and (kind.ONE_SHOT or not one_shot)
         and (kind.CONTINUOUS or not continuous)
