@@ -67,6 +67,10 @@ Hash: TypeAlias = Callable[[Side, Source], Awaitable[Digest | None]]
 class Recorder(Protocol):
     """Hears of each action when it is done or has failed."""
 
+    def sending(self, side: Side, action: Put, digest: Digest) -> None:
+        """A body with this digest is about to travel to a side."""
+        ...
+
     def done(self, side: Side, action: Action, entry: Entry | None) -> None:
         """`entry` stands there now; None after a delete."""
         ...
@@ -240,6 +244,8 @@ class Executor:
             if digest is not None and action.expect is not None and action.expect.digest == digest:
                 same = SetAttributes(action.path, action.entry, action.expect)
                 return await self._replica(side).set_attributes(same)
+            if digest is not None:
+                self.recorder.sending(side, action, digest)
             direction = "up" if side is Side.B else "down"
             with self.transfers.begin(action.path, direction, source.size) as running:
                 made = await self._replica(side).put(action, MeteredSource(source, running))

@@ -61,16 +61,27 @@ class Outcome:
     """Nothing was done, because of one path: the others are better tried without it."""
     unfollowed: frozenset[RelPath] = frozenset()
     """Directories, by their old paths, whose renames on the remote have to be followed entry by entry."""
+    stuck: frozenset[RelPath] = frozenset()
+    """Paths whose surprises do not end (see `repeats`): they are problems, and no look helps."""
+    is_doubtful: bool = False
+    """A look at the path of a surprise explained nothing: the whole remote may."""
 
     @property
     def stale(self) -> set[RelPath]:
         """Paths at which the remote was not what the plan expected."""
-        return {f.path for f in self.failures if f.side is Side.B and f.is_surprise}
+        return self._surprised(Side.B)
 
     @property
     def overtaken(self) -> set[RelPath]:
         """Paths at which the mount was not what the plan expected any more."""
-        return {f.path for f in self.failures if f.side is Side.A and f.is_surprise}
+        return self._surprised(Side.A)
+
+    def _surprised(self, side: Side) -> set[RelPath]:
+        return {f.path for f in self.failures if f.side is side and self.is_quiet(f)}
+
+    def is_quiet(self, failure: Failure) -> bool:
+        """Whether a failure only asks for another look, and nobody has to be told."""
+        return failure.is_surprise and failure.path not in self.stuck
 
 
 class Fetching(Protocol):

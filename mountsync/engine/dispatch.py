@@ -17,6 +17,7 @@ from mountsync.engine.courtesy import Courtesy
 from mountsync.engine.cycle import MountCycles, Outcome
 from mountsync.engine.ledger import Claim, Ledger
 from mountsync.engine.observe import Seen
+from mountsync.engine.repeats import Repeats
 from mountsync.engine.scope import Place, Scope, ScopeBuilder
 from mountsync.engine.settle import Failure, wait_before_retry
 from mountsync.engine.traces import Traces
@@ -125,6 +126,7 @@ class Dispatcher:
         self._courtesy = Courtesy(volume.traffic)
         self._room = {False: _CYCLES, True: transfers}
         self._moving: Counter[NodeId] = Counter()
+        self._repeats = Repeats(volume.database, volume.journal, volume.clock)
         self._suspects: set[NodeId] = set()
         """Nodes that were in a cycle that one of them kept from doing anything: each is tried alone."""
         self._wakes_ns = _NEVER_NS
@@ -382,6 +384,7 @@ class Dispatcher:
             self._condition.cycles -= 1
             self._condition.changed()
         self._count_moving(nodes, outcome)
+        self._repeats.note(scope, outcome)
         self._report(outcome)
         return outcome
 

@@ -548,13 +548,15 @@ class Session:
         for failure in outcome.failures:
             if isinstance(failure.error, Unreachable | Halted):
                 self.lost(failure.error)
-            elif not failure.is_surprise:
+            elif not outcome.is_quiet(failure):
                 self._fail(failure.path, failure.error)
         for conflict in outcome.conflicts:
             self.conflicts[conflict.path] = conflict
             self._audience.conflict(conflict)
         for resolved in outcome.resolved:
             self._audience.resolved(resolved)
+        if outcome.is_doubtful:
+            self.scan_soon()
         if outcome.stale:
             self.hint(outcome.stale)
         if outcome.overtaken:

@@ -14,7 +14,7 @@ from mountsync.engine.problems import as_error
 from mountsync.engine.scope import Known, Place, Scope
 from mountsync.errors import MountsyncError
 from mountsync.model.base import Agreed
-from mountsync.model.entry import DIRECTORY, Entry, Kind
+from mountsync.model.entry import DIRECTORY, Digest, Entry, Kind
 from mountsync.model.plan import (
     Action,
     Delete,
@@ -109,6 +109,11 @@ class MountRecorder:
         self._row_places = {path: place for place, path in scope.remote_paths.items()}
         self._row_places |= {path: at for at, path in scope.remote_paths.items() if at in scope.rows}
         """Where the base has what the remote has at a path, while moves are carried out."""
+
+    def sending(self, side: Side, action: Put, digest: Digest) -> None:
+        number = self._begun.get((type(action), path_of(action)))
+        if side is Side.B and self._batch is not None and number is not None:
+            self._attempts.sending(self._batch, number, digest)
 
     def done(self, side: Side, action: Action, entry: Entry | None) -> None:
         self.done_on[side] += 1
@@ -341,7 +346,10 @@ class MountRecorder:
         row = None if place is None else self._row(place)
         if row is None:
             return None
-        return Attempt(Verb.MOVE, action.target, row.node, row.generation, None, action.expect, action.source)
+        expect, digest = action.expect, action.expect.digest or row.remote.digest
+        return Attempt(
+            Verb.MOVE, action.target, row.node, row.generation, None, expect, action.source, digest
+        )
 
     def _sent(self, action: Put | MakeDirectory | MakeSymlink | SetAttributes) -> Attempt | None:
         known = self._scope.known.get(action.origin if isinstance(action, Put) else action.path)

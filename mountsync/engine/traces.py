@@ -207,6 +207,7 @@ class Traces:
         before = self._base.find(folder, name)
         if before is not None and (before.node, before.generation) == (step.node, step.generation):
             remote = remote.with_digest(remote.digest or before.remote.digest)
+        remote = remote.with_digest(step.digest or remote.digest)
         # What the remote did not take over yet is left as a difference.
         mtime = sent.mtime_ns if _same_time(sent, remote, self._precision) else remote.mtime_ns
         known = usual_mode(remote.kind) if self._remote.sets_modes else sent.mode
@@ -327,12 +328,21 @@ class _Inquiry:
         if expect.kind is Kind.DIRECTORY:
             gone = old is None or old.kind is not Kind.DIRECTORY or old_path in self._made
             return Finding(Fate.DONE) if gone and entry.kind is Kind.DIRECTORY else _UNDONE
-        half = old is not None and old_path not in self._made and _is_same_object(expect, old)
+        left = None if old_path in self._made else old
+        half = left is not None and _is_same_object(expect, left)
         if path in self._made and not half:
             return Finding(Fate.DONE)  # what was moved here was changed afterwards
         if not _is_moved(expect, entry):
-            return _UNDONE
+            same = await self._has_content(step, expect, path, entry)
+            if not (left is None if same is None else same):
+                return _UNDONE
         return Finding(Fate.COPIED if half else Fate.DONE, entry)
+
+    async def _has_content(self, step: Attempt, expect: Entry, path: RelPath, entry: Entry) -> bool | None:
+        """Whether a file that has another time now is what was moved; None when nothing tells."""
+        if entry.kind is not Kind.FILE or expect.kind is not Kind.FILE or entry.size != expect.size:
+            return False
+        return await self._same_content(step, path, entry)
 
     @property
     def _cleared(self) -> Finding:

@@ -13,10 +13,10 @@ from mountsync.vfs.absent import ContentAbsent
 
 
 class Witness:
-    """Compares with what is here, as long as it is still the version that was sent, or with what is agreed.
+    """Compares with the digest that was written down when the body was sent or was to be moved.
 
-    A version that was only renamed here, and then sent, has its digest in the base: there it is agreed at
-    its old place.
+    Where there is none, it is compared with what is here, as long as that is still the version that was
+    sent, or with what is agreed: a version that was only renamed here has its digest in the base.
     """
 
     def __init__(self, volume: MountedTree, base: Base, hasher: Hasher) -> None:
@@ -38,6 +38,8 @@ class Witness:
             return None
 
     async def _sent_digest(self, sent: Attempt) -> Digest | None:
+        if sent.digest is not None:
+            return sent.digest
         node = self._volume.tree.find(sent.node)
         if node is not None and node.generation == sent.generation and not self._volume.is_busy(sent.node):
             try:

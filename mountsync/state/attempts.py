@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from mountsync.model.entry import Entry, Kind, Token
+from mountsync.model.entry import Digest, Entry, Kind, Token
 from mountsync.paths import RelPath, from_bytes, to_bytes
 from mountsync.state.database import Database, Row
 from mountsync.state.tree import NodeId
@@ -24,9 +24,9 @@ from mountsync.state.tree import NodeId
 _KINDS: Final = (Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK)
 _COLUMNS: Final = (
     "batch, step, verb, path, source, node, generation, kind, size, mtime_ns, mode, target,"
-    " old_kind, old_size, old_mtime_ns, old_token, old_target"
+    " old_kind, old_size, old_mtime_ns, old_token, old_target, digest"
 )
-_MARKS: Final = ",".join("?" * 17)
+_MARKS: Final = ",".join("?" * 18)
 
 
 class Verb(IntEnum):
@@ -57,6 +57,8 @@ class Attempt:
     entry: Entry | None
     expect: Entry | None
     source: RelPath | None = None
+    digest: Digest | None = None
+    """Of the content that is moved, if it is known; of one that is sent from when it is on its way."""
 
 
 class Attempts:
@@ -80,6 +82,13 @@ class Attempts:
         for number, step in enumerate(steps):
             self._db.execute(f"INSERT INTO attempt ({_COLUMNS}) VALUES ({_MARKS})", _row(batch, number, step))
         return batch
+
+    def sending(self, batch: int, number: int, digest: Digest) -> None:
+        """Writes down what the body of a step is, before any of it leaves."""
+        self._db.execute(
+            "UPDATE attempt SET digest = ? WHERE batch = ? AND step = ?",
+            (bytes.fromhex(digest), batch, number),
+        )
 
     def known(self, batch: int, numbers: Iterable[int]) -> None:
         """Forgets steps whose outcome the same transaction records."""
@@ -132,6 +141,7 @@ def _row(batch: int, number: int, step: Attempt) -> Row:
         None if old is None else old.mtime_ns,
         None if old is None else old.token,
         None if old is None else _raw(old.target),
+        None if step.digest is None else bytes.fromhex(step.digest),
     )
 
 
@@ -142,14 +152,15 @@ def _raw(text: str | None) -> bytes | None:
 def _attempt(row: Row) -> Attempt:
     verb, path, source, node, generation = row[2:7]
     kind, size, mtime, mode, target = row[7:12]
-    old_kind, old_size, old_mtime, old_token, old_target = row[12:17]
+    old_kind, old_size, old_mtime, old_token, old_target, raw = row[12:18]
+    digest = None if raw is None else Digest(raw.hex())
     entry = None if kind is None else Entry(_KINDS[kind], size, mtime, mode, target=_text(target))
     old = None
     if old_kind is not None:
         token = None if old_token is None else Token(old_token)
         old = Entry(_KINDS[old_kind], old_size, old_mtime, token=token, target=_text(old_target))
     origin = None if source is None else from_bytes(source)
-    return Attempt(Verb(verb), from_bytes(path), NodeId(node), generation, entry, old, origin)
+    return Attempt(Verb(verb), from_bytes(path), NodeId(node), generation, entry, old, origin, digest)
 
 
 def _text(raw: bytes | None) -> str | None:

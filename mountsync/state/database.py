@@ -27,7 +27,9 @@ import trio
 from mountsync.errors import NoSpace, NotFound, StateDamaged, StateLocked, StateVersion, from_os_error
 from mountsync.state.redo import RedoLog, Statement
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
+_UPGRADES: Final = {2: "ALTER TABLE attempt ADD COLUMN digest BLOB"}
+"""What brings a state of that version to the next one."""
 APPLICATION_ID: Final = 0x6D6E7473  # "mnts"
 CHECKPOINT_PAGES: Final = 2000
 """Log pages of 4 KiB after which a checkpoint is due."""
@@ -368,6 +370,8 @@ def _prepare(connection: apsw.Connection, path: str) -> None:
     version = connection.pragma("user_version")
     if version == 0 and connection.pragma("page_count") == 0:
         _create(connection)
+    elif version in _UPGRADES and connection.pragma("application_id") == APPLICATION_ID:
+        _upgrade(connection, version)
     elif version != SCHEMA_VERSION or connection.pragma("application_id") != APPLICATION_ID:
         raise StateVersion(
             f"{path} has format {version}, this mountsync needs {SCHEMA_VERSION}",
@@ -394,6 +398,12 @@ def _create(connection: apsw.Connection) -> None:
     connection.pragma("application_id", APPLICATION_ID)
     connection.pragma("user_version", SCHEMA_VERSION)
     connection.execute("COMMIT")
+
+
+def _upgrade(connection: apsw.Connection, version: int) -> None:
+    """To the version of today, in one transaction: who dies meanwhile has the old one."""
+    steps = "; ".join(_UPGRADES[each] for each in range(version, SCHEMA_VERSION))
+    connection.execute(f"BEGIN IMMEDIATE; {steps}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT")
 
 
 def make_folder(folder: str) -> None:

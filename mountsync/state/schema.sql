@@ -116,6 +116,7 @@ CREATE TABLE attempt (
     old_mtime_ns INTEGER,
     old_token  TEXT,
     old_target BLOB,
+    digest     BLOB,               -- sha256 of what is moved, or of what was sent, once it is on its way
     PRIMARY KEY (batch, step)
 ) STRICT, WITHOUT ROWID;
 

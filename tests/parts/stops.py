@@ -27,6 +27,7 @@ from tests.parts.clocks import working_clock
 from tests.parts.effects import EFFECTS_ON_STORAGE, Effects, Stopped
 from tests.parts.failing import failing
 from tests.parts.flat import FlatStorage
+from tests.parts.late import LateStorage
 from tests.parts.mounted import Mounted, Tree_, mounted, storage_tree, test_clock
 
 trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING = True
@@ -328,6 +329,7 @@ REMOTES = {
     "memory": Remote(lambda tree: MemoryStorage(tree=tree)),
     "immovable": Remote(_immovable),
     "flat": Remote(lambda tree: FlatStorage(MemoryStorage(tree=tree)), flat=True),
+    "late": Remote(LateStorage),
 }
 
 

@@ -129,6 +129,22 @@ def test_another_version_is_refused_and_untouched(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_a_state_of_the_version_before_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    old = Database(str(path))
+    old.set_setting("kept", 1)
+    old.close()
+    connection = apsw.Connection(str(path))
+    connection.execute("ALTER TABLE attempt DROP COLUMN digest")
+    connection.pragma("user_version", 2)
+    connection.close()
+    database = Database(str(path))
+    assert database.setting("kept") == 1
+    assert database.value("SELECT count(digest) FROM attempt") == 0
+    database.close()
+    assert apsw.Connection(str(path)).pragma("user_version") == 3
+
+
 def test_rubbish_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     path.write_bytes(b"not a database" * 1000)

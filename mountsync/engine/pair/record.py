@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from mountsync.engine.apply import is_surprise
 from mountsync.errors import MountsyncError
 from mountsync.model.base import Agreed, agree
-from mountsync.model.entry import Entry, Kind
+from mountsync.model.entry import Digest, Entry, Kind
 from mountsync.model.plan import Action, Delete, Move, Plan, Put, SetAttributes, Side, path_of
 from mountsync.paths import RelPath, is_ours, is_within, relocate
 from mountsync.state.pairs import Rows, unpack
@@ -76,6 +76,9 @@ class PairRecorder:
     def _set(self, path: RelPath, row: Agreed | None) -> None:
         self._changed[path] = row
         self._due.add(path)
+
+    def sending(self, side: Side, action: Put, digest: Digest) -> None:
+        """Nothing is written down before it is done: the next run looks at both sides."""
 
     def done(self, side: Side, action: Action, entry: Entry | None) -> None:
         made = Done(side, action)
