@@ -23,12 +23,14 @@ from tests.parts.bodies import body, get, items, put
 from tests.parts.chunkers import chunker_over, open_over
 from tests.parts.failing import failing
 from tests.parts.rclone import Rclone
+from tests.parts.renewing import RenewingStorage
 
 OLD = body(35, 1)
 NEW = body(35, 2)
 PATCHED = OLD[:10] + b"##########" + OLD[20:]
 F, G = RelPath("f"), RelPath("g")
 
+KINDS: dict[str, type[LocalStorage]] = {"local": LocalStorage, "renewing": RenewingStorage}
 Change = Callable[[ChunkerStorage], Awaitable[object]]
 
 
@@ -74,6 +76,7 @@ CASES: dict[str, tuple[dict[str, bytes], Change, dict[str, bytes]]] = {
     "patch": ({"f": OLD}, patch, {"f": PATCHED}),
     "move": ({"f": OLD}, move, {"g": OLD}),
     "move onto": ({"f": OLD, "g": NEW}, move_onto, {"f": NEW}),
+    "moved onto plain": ({"f": b"small", "g": NEW}, move_onto, {"f": NEW}),
     "plain moved onto": ({"f": OLD, "g": b"small"}, move_onto, {"f": b"small"}),
     "copy onto": ({"f": OLD, "g": NEW}, copy_onto, {"f": NEW, "g": NEW}),
     "delete": ({"f": OLD}, delete, {}),
@@ -90,12 +93,13 @@ def killed_at(folder: Path, state: Path, nth: int, change: Change, mode: dict[st
         return os.WIFSIGNALED(status)
 
     async def work() -> None:
-        base = failing(LocalStorage(str(folder), state_dir=state))
+        base = failing(KINDS[mode.pop("base", "local")](str(folder), state_dir=state))
         base.faults.crash_at(nth)
         base.faults._strike = lambda plans: os.kill(os.getpid(), signal.SIGKILL) if plans else None
         storage = await open_over(base, state, **mode)
         await change(storage)
 
+    mode = dict(mode)
     try:
         trio.run(work)
     finally:
@@ -134,22 +138,27 @@ async def finish_after(folder: Path, state: Path, case: str, mode: dict[str, str
         try:
             await change(storage)
         except NotFound:
-            assert case in ("move", "move onto", "plain moved onto", "delete")
+            assert case in (*MOVES, "delete")
         assert await seen(storage) == after
         await gc.remove_leftovers(storage, await gc.find_leftovers(storage, now=4e9), minimum_age=0)
         assert await gc.find_leftovers(storage) == []
 
 
+MOVES = ("move", "move onto", "moved onto plain", "plain moved onto")
 WAYS = [(case, way) for case in CASES for way in ("rename", "norename")]
 WAYS += [
     (case, "none") for case in ("create", "overwrite", "shrink to plain", "patch", "move onto", "delete")
 ]
 
 
+WAYS += [(case, "renewing") for case in MOVES]
+
+
 @pytest.mark.parametrize(("case", "way"), WAYS)
 def test_kill_before_every_effect(tmp_path, case, way):
     mode = {"transactions": "norename" if way == "norename" else "rename"}
     mode |= {"meta_format": "none", "hash_type": "none"} if way == "none" else {}
+    mode |= {"base": "renewing"} if way == "renewing" else {}
     before, change, after = CASES[case]
     base = tmp_path / "base"
     base.mkdir()
@@ -161,7 +170,7 @@ def test_kill_before_every_effect(tmp_path, case, way):
         if not killed_at(folder, state, nth, change, mode):
             break
     assert 1 < len(points) < 59
-    rclone = Rclone(base, tmp_path, **mode)
+    rclone = Rclone(base, tmp_path, **{name: value for name, value in mode.items() if name != "base"})
     judge_rclone(rclone.contents(tmp_path / "early"), points, case, strict=way == "norename")
     for nth in points:
         trio.run(judge_ours, base / f"at{nth:02}", tmp_path / f"state{nth}", case, mode)

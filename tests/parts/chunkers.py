@@ -11,6 +11,7 @@ from mountsync.storage.api import Storage
 from mountsync.storage.chunker import ChunkerStorage
 from mountsync.storage.local import LocalStorage
 from mountsync.storage.options import OpenContext, checked_options
+from tests.parts.renewing import RenewingStorage
 
 
 def context_over(base: Storage, state: Path) -> OpenContext:
@@ -31,9 +32,12 @@ async def open_over(base: Storage, state: Path, **options: object) -> ChunkerSto
 
 
 @asynccontextmanager
-async def chunker_over(folder: Path, state: Path, **options: object) -> AsyncIterator[ChunkerStorage]:
-    """A chunker over a local folder, closed at the end."""
-    storage = await open_over(LocalStorage(str(folder), state_dir=state), state, **options)
+async def chunker_over(
+    folder: Path, state: Path, *, base: str = "local", **options: object
+) -> AsyncIterator[ChunkerStorage]:
+    """A chunker over a local folder, closed at the end; `renewing`: one where a move gives new tokens."""
+    kind = RenewingStorage if base == "renewing" else LocalStorage
+    storage = await open_over(kind(str(folder), state_dir=state), state, **options)
     try:
         yield storage
     finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 import trio
 
@@ -32,6 +33,9 @@ from mountsync.storage.chunker.replace import (
 )
 from mountsync.storage.chunker.stage import Staged, new_transaction, piece_path, refuse_long_names
 from mountsync.storage.chunker.view import View
+
+Made: TypeAlias = dict[bytes, Token | None]
+"""The tokens that objects have at the places where this process took them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +146,12 @@ class Mover:
         went out of reach meanwhile, the move is finished later.
         """
         noted = await trio.to_thread.run_sync(self._noted, self._record(source, target))
+        made: Made = {}
         with trio.CancelScope(shield=True):
             try:
-                await self._forward(noted.record)
+                await self._forward(noted.record, made)
             except MountsyncError:
-                await self._back(noted)
+                await self._back(noted, made)
                 raise
             await trio.to_thread.run_sync(self._journal.end, noted)
 
@@ -154,12 +159,13 @@ class Mover:
         """Finishes a move that an earlier process, or a failed call, left half done."""
         record = noted.record
         assert isinstance(record, MoveRecord)
+        made: Made = {}
         with trio.CancelScope(shield=True):
             if not await self._is_over(record):
                 try:
-                    await self._forward(record)
+                    await self._forward(record, made)
                 except (Stale, Corrupt, AlreadyExists):
-                    await self._back(noted)
+                    await self._back(noted, made)
                     raise
             await trio.to_thread.run_sync(self._journal.end, noted)
 
@@ -192,10 +198,10 @@ class Mover:
             mtime_ns=source.first.mtime_ns,
         )
 
-    async def _forward(self, record: object) -> None:
+    async def _forward(self, record: object, made: Made) -> None:
         assert isinstance(record, MoveRecord)
         if not await self._is_valid(record):
-            await self._take(record, back=False)
+            await self._take(record, made, back=False)
         if record.metadata:
             await self._commit(record)
         else:
@@ -203,48 +209,56 @@ class Mover:
         for path in (record.path, record.target):
             self._view.forget(from_bytes(path))
 
-    async def _take(self, record: MoveRecord, *, back: bool) -> None:
-        """All phases in their order, or all of them back."""
+    async def _take(self, record: MoveRecord, made: Made, *, back: bool) -> None:
+        """All phases in their order, or all of them back.
+
+        What a step put somewhere may have another token there. After a crash nobody knows it: then what
+        is at such a place is taken for it.
+        """
         steps = [step for phase in record.phases for step in phase]
         onward = {step[1]: step[0] for step in steps} if back else {step[0]: step[1] for step in steps}
+        ours = {step[1] for step in steps}
 
         async def one(step: tuple[bytes, bytes, str]) -> None:
             source, target = (step[1], step[0]) if back else (step[0], step[1])
+            expect = made.get(source) if source in ours else Token(step[2]) or None
+            if back:
+                await self._undo(source, target, expect, onward)
+                return
             replace = Token(record.replaces) if target == record.target and record.replaces else ABSENT
-            await self._once(source, target, Token(step[2]), onward, replace, back=back)
+            made[target] = await self._once(source, target, expect, onward, replace)
 
         for phase in reversed(record.phases) if back else record.phases:
             await run_all(one, phase, limit=self._view.base.info.concurrency)
 
+    async def _undo(self, start: bytes, end: bytes, expect: Expect, onward: dict[bytes, bytes]) -> None:
+        """One step back. Where its object still is at the old place it was not taken: what has its new
+        name is another writer's.
+        """
+        base, source, target = self._view.base, from_bytes(start), from_bytes(end)
+        if await is_there(base, target):
+            await _remove_twin(base, source, target)
+        else:
+            await self._once(start, end, expect, onward, ABSENT)
+
     async def _once(
-        self,
-        start: bytes,
-        end: bytes,
-        token: Token,
-        onward: dict[bytes, bytes],
-        replace: Expect,
-        *,
-        back: bool,
-    ) -> None:
+        self, start: bytes, end: bytes, expect: Expect, onward: dict[bytes, bytes], replace: Expect
+    ) -> Token | None:
         """One step, done or found done, by where the object is now or where later steps took it.
 
-        Raises Corrupt when the object is nowhere.
+        Gives its token at the new place, None where that is not known. Raises Corrupt when the object is
+        nowhere.
         """
         base, source, target = self._view.base, from_bytes(start), from_bytes(end)
         try:
-            await relocate(base, source, target, expect=token or None, replace=replace)
-        except Stale:
-            # Another writer's, under the same transaction: the step was not taken, and need not be undone.
-            if not back or not await is_there(base, target):
-                raise
+            return (await relocate(base, source, target, expect=expect, replace=replace)).token
         except NotFound:
             if not await self._is_further(end, onward):
                 raise Corrupt("a chunk went away while the file was moved", path=source) from None
         except AlreadyExists:
-            # A base that copies and deletes may have been stopped between the two.
-            if isinstance(base, SupportsMove) or not await _are_twins(base, source, target):
+            if not await _remove_twin(base, source, target):
                 raise
-            await remove(base, source, token or None)
+        return None
 
     async def _is_further(self, place: bytes, onward: dict[bytes, bytes]) -> bool:
         """Whether an object is at this place, or at one to which later steps take it."""
@@ -293,7 +307,7 @@ class Mover:
         await take_back(self._view, found)
         return True
 
-    async def _back(self, noted: Noted) -> None:
+    async def _back(self, noted: Noted, made: Made) -> None:
         """Undoes the steps of a move that cannot be finished, unless it became valid already.
 
         When that fails too the record stays, and the move is taken up again later.
@@ -302,7 +316,7 @@ class Mover:
         assert isinstance(record, MoveRecord)
         if await self._is_valid(record):
             return
-        await self._take(record, back=True)
+        await self._take(record, made, back=True)
         await trio.to_thread.run_sync(self._journal.end, noted)
 
     async def _is_valid(self, record: MoveRecord) -> bool:
@@ -381,10 +395,15 @@ def _pieces_of(layout: Layout, described: ChunkMetadata) -> tuple[Piece, ...]:
     return tuple(own)
 
 
-async def _are_twins(base: Storage, source: RelPath, target: RelPath) -> bool:
-    """Whether the target is the copy of the source that an earlier step made."""
+async def _remove_twin(base: Storage, source: RelPath, target: RelPath) -> bool:
+    """A base that copies and deletes may have been stopped between the two: then the source goes."""
+    if isinstance(base, SupportsMove):
+        return False
     one, other = await base.stat(source), await base.stat(target)
-    return one is not None and other is not None and (one.size, one.mtime_ns) == (other.size, other.mtime_ns)
+    if one is None or other is None or (one.size, one.mtime_ns) != (other.size, other.mtime_ns):
+        return False
+    await remove(base, source, one.token)
+    return True
 
 
 def _token_of(layout: Layout) -> str:
