@@ -407,7 +407,7 @@ async def run(load: Loader, opener: Opener, metrics: Endpoint | None = None) -> 
             if metrics is not None:
                 await nursery.start(serve_metrics, daemon.statuses, metrics, __version__)
             await nursery.start(serve, daemon, daemon_socket(), DAEMON_SERVICE)
-            nursery.start_soon(_end_on_signal, daemon)
+            await nursery.start(_end_on_signal, daemon)
             daemon.come_back()
             nursery.start_soon(supervisor.keep_watchdog, trio.lowlevel.checkpoint)
             await supervisor.tell_ready("running")
@@ -419,8 +419,11 @@ async def run(load: Loader, opener: Opener, metrics: Endpoint | None = None) -> 
         lock.release()
 
 
-async def _end_on_signal(daemon: Daemon) -> None:
+async def _end_on_signal(
+    daemon: Daemon, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        task_status.started()
         async for number in signals:
             _log.info("ending", signal=number)
             daemon.ending.set()

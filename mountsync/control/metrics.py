@@ -20,6 +20,9 @@ _PATIENCE_S: Final = 10.0
 _MAX_REQUEST: Final = 16 << 10
 _AT_ONCE: Final = 16
 _END: Final = b"\r\n\r\n"
+_REFUSAL: Final = b"HTTP/1.1 400 "
+_DRAIN_S: Final = 2.0
+_DRAIN_PIECES: Final = 64
 
 _log = structlog.get_logger(__name__)
 
@@ -60,8 +63,11 @@ class _Answerer:
         with trio.move_on_after(_PATIENCE_S):
             async with self._room:
                 try:
-                    await stream.send_all(await self._answer(stream))
+                    answer = await self._answer(stream)
+                    await stream.send_all(answer)
                     await stream.send_eof()
+                    if answer.startswith(_REFUSAL):
+                        await _drain(stream)
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     _log.debug("a reader of figures went away")
 
@@ -77,6 +83,14 @@ class _Answerer:
         named = [replace(each, name=without_secrets(each.name)) for each in await self._statuses()]
         text = metrics_text(named, self._version)
         return _reply("200 OK", text, kind=CONTENT_TYPE, only_head=method == "HEAD")
+
+
+async def _drain(stream: trio.abc.ReceiveStream) -> None:
+    """Takes what a client still sends: a close with bytes unread would take the answer back."""
+    with trio.move_on_after(_DRAIN_S):
+        for _ in range(_DRAIN_PIECES):
+            if not await stream.receive_some(_MAX_REQUEST):
+                return
 
 
 async def _head(stream: trio.SocketStream) -> bytes:

@@ -48,7 +48,7 @@ def test_background_work_goes_on_after_a_withdrawn_request(mounted: Mounted, tmp
         asking.kill()
         # Nobody asks any more; the read waits in vain until the kernel's timer interrupts it.
         mounted.until(lambda: "SIGALRM" in log.read_text())
-    assert mounted.status().state in ("settled", "watching")
+    mounted.until(lambda: mounted.status().state in ("settled", "watching"))
     assert os.listdir(mounted.path) == []
     mounted.umount()
 

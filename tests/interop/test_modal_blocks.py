@@ -28,7 +28,7 @@ async def storage(server, tmp_path):
 
 
 async def test_a_block_that_never_ends(server, tmp_path):
-    limits = Limits(connect=1.0, call=1.0, idle=1.0, stream=2.0, first_delay=0.01)
+    limits = Limits(connect=3.0, call=3.0, idle=1.0, stream=3.0, first_delay=0.01)
     async with modal_storage(server, tmp_path / "state", limits=limits, sidecar_metadata=False) as storage:
         for name, size in (("f", 1000), ("g", 4 << 20)):
             await put(storage, name, body(size))
@@ -36,8 +36,8 @@ async def test_a_block_that_never_ends(server, tmp_path):
             began = time.monotonic()
             with trio.fail_after(30), pytest.raises(Unreachable):
                 await get(storage, name)
-            assert time.monotonic() - began < 4
-            server.faults.get_drip = 0.015
+            assert time.monotonic() - began < 20, "it would take 50 s"
+            server.faults.get_drip = 0.003
             assert await get(storage, name) == body(size)
             server.faults.get_drip = 0
 

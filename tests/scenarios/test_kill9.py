@@ -274,7 +274,7 @@ def test_two_hundred_files_killed_while_they_are_uploaded(mount: Mounted, witnes
         (mount.path / name).parent.mkdir(exist_ok=True)
         (mount.path / name).write_bytes(data)
     mount.kill9()
-    mount.remount(*SOON)
+    mount.remount(*SOON, "--bwlimit", "10M")  # so that they do not all arrive before it is killed
     mount.until(lambda: len(inodes(mount.remote)) >= 40)
     mount.kill9()
     arrived = {path: found for path, found in inodes(mount.remote).items() if ".mountsync-tmp-" not in path}

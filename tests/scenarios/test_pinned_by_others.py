@@ -263,7 +263,7 @@ async def test_lost_events_are_told_and_nothing_is_missed(tmp_path):
         await pair.a.put(name, b"1")
     async with pair.running():
         gate = pair.b.storage.faults.hold("list")
-        for _ in range(limit // 2 + 10):  # nobody reads meanwhile: this is one step of the loop
+        for _ in range(limit):  # twice what the queue holds: a read that is under way may take some
             os.utime(tmp_path / "a/x")
             os.utime(tmp_path / "a/y")
         await pair.a.put("lost/deep/new", b"2")

@@ -325,12 +325,14 @@ def test_read_only(tmp_path: Path) -> None:
     kit.close()
 
 
-async def until(kit: Kit, sql: str, wanted: object) -> None:
-    """Waits for the threads that sync: their time is real."""
+async def until(kit: Kit, clock: trio.testing.MockClock, sql: str, wanted: object) -> None:
+    """Waits for the threads that sync, whose time is real; the clock goes on by more than a barrier waits."""
     for _ in range(6000):
+        await trio.testing.wait_all_tasks_blocked()
+        clock.jump(6)
+        await trio.to_thread.run_sync(time.sleep, 0.005)
         if kit.database.value(sql) == wanted:
             return
-        await trio.to_thread.run_sync(time.sleep, 0.005)
     pytest.fail(f"{sql} never gave {wanted!r}")
 
 
@@ -339,14 +341,10 @@ async def test_background_commits_and_syncs(kit: Kit, mock_clock: trio.testing.M
         nursery.start_soon(kit.volume.keep)
         handle, _ = kit.volume.create(ROOT_ID, b"f", 0o644, os.O_RDWR, 0, 0)
         kit.volume.write(handle, 0, b"open for long")
-        await trio.testing.wait_all_tasks_blocked()
-        mock_clock.jump(6)
-        await until(kit, "SELECT data FROM blob", b"open for long")
+        await until(kit, mock_clock, "SELECT data FROM blob", b"open for long")
         assert not kit.database.has_soft
         written(kit, b"g", b"x" * 100_000)
         assert kit.database.value("SELECT count(*) FROM unsynced") == 1
-        await trio.testing.wait_all_tasks_blocked()
-        mock_clock.jump(6)
-        await until(kit, "SELECT count(*) FROM unsynced", 0)
+        await until(kit, mock_clock, "SELECT count(*) FROM unsynced", 0)
         kit.volume.release(handle)
         nursery.cancel_scope.cancel()
