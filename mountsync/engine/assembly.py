@@ -139,6 +139,7 @@ class Engine:
             nursery,
             refuse=self.condition.refusal,
             on_stale=lambda path: session.hint({path}),
+            look_at=session.look_at,
             on_unreachable=session.lost,
         )
 

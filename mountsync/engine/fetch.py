@@ -7,10 +7,11 @@ seconds at most when the remote does not answer.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+import structlog
 import trio
 
 from mountsync.content.ranges import Range
@@ -31,7 +32,7 @@ from mountsync.errors import (
     Unreachable,
     Unsupported,
 )
-from mountsync.model.entry import Entry
+from mountsync.model.entry import Entry, settled
 from mountsync.paths import RelPath, from_bytes
 from mountsync.state.base import Base
 from mountsync.state.tree import Node, NodeId, Place
@@ -41,6 +42,8 @@ from mountsync.vfs.adopt import Adopter
 from mountsync.vfs.volume import Volume
 
 T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
 
 _PATIENCE_S: Final = 10.0
 """How long a reader waits for the next piece before the remote counts as out of reach."""
@@ -77,9 +80,13 @@ class Fetcher:
         *,
         refuse: Callable[[], MountsyncError | None],
         on_stale: Callable[[RelPath], None],
+        look_at: Callable[[set[RelPath]], Awaitable[None]],
         on_unreachable: Callable[[MountsyncError], None],
     ) -> None:
-        """`refuse` gives the error to raise at once while it is known that nothing can be fetched."""
+        """`refuse` gives the error to raise at once while it is known that nothing can be fetched.
+
+        `look_at` returns when what the remote has at these paths now is shown here.
+        """
         self._volume = volume
         self._base = base
         self._remote = remote
@@ -89,6 +96,7 @@ class Fetcher:
         self._nursery = nursery
         self._refuse = refuse
         self._on_stale = on_stale
+        self._look_at = look_at
         self._on_unreachable = on_unreachable
         self._flights: dict[tuple[NodeId, int], _Flight] = {}
         self._listings: dict[NodeId, _Flight] = {}
@@ -140,6 +148,36 @@ class Fetcher:
             if not flights:
                 return
         self._look_ahead(node, start, stop)
+
+    async def opening(self, node_id: NodeId) -> None:
+        """Before a cold file is read: small ones are here when it returns, of others the remote was asked.
+
+        Raises Stale when the remote has another one by now: that one is shown here then, under the same
+        name. Nothing else is raised: whoever reads will hear of it.
+        """
+        path = self._observer.remote_path(node_id)
+        try:
+            with trio.move_on_after(_PATIENCE_S):
+                await self._be_current(node_id)
+        except Stale:
+            if path is not None and not self._volume.journal.has(node_id):
+                with trio.move_on_after(_PATIENCE_S), suppress(MountsyncError):
+                    await self._look_at({path})
+            raise
+        except MountsyncError as error:
+            _log.debug("a file is opened as it is known", path=path, reason=str(error))
+
+    async def _be_current(self, node_id: NodeId) -> None:
+        node = self._volume.tree.node(node_id)
+        if node.size <= _WHOLE:
+            await self.content(node_id, 0, node.size)
+            return
+        self._fail_early()
+        await self._observer.sure()
+        path, entry = self._remote_version(node)
+        found = await self._remote.stat(path)
+        if found is None or settled(found.token) != settled(entry.token):
+            raise Stale("the remote has another version by now", path=path)
 
     def _wanted(self, node: Node, start: int, stop: int) -> Range:
         if node.size <= _WHOLE:

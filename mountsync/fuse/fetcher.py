@@ -8,7 +8,10 @@ from mountsync.state.tree import NodeId
 
 
 class Fetcher(Protocol):
-    """Brings what the tree lacks. Both raise `mountsync.errors` within seconds when the remote is away."""
+    """Brings what the tree lacks.
+
+    `content` and `children` raise `mountsync.errors` within seconds when the remote is away.
+    """
 
     async def content(self, node_id: NodeId, start: int, stop: int) -> None:
         """Returns when the bytes `[start, stop)` of the file are here."""
@@ -16,6 +19,10 @@ class Fetcher(Protocol):
 
     async def children(self, node_id: NodeId) -> None:
         """Returns when the directory is listed."""
+        ...
+
+    async def opening(self, node_id: NodeId) -> None:
+        """Before a file is read that is not here. Raises Stale when its name stands for another one now."""
         ...
 
 
@@ -27,3 +34,6 @@ class NothingRemote:
 
     async def children(self, node_id: NodeId) -> None:
         """Leaves the directory unlisted; the program gets EIO."""
+
+    async def opening(self, node_id: NodeId) -> None:
+        """There is no other version anywhere."""

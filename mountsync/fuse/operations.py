@@ -288,8 +288,11 @@ class MountOperations:
         return self._opened(handle), self._entry(node)
 
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        if not self._thumbnails and self._volume.is_cold(inode) and not flags & (os.O_ACCMODE | os.O_TRUNC):
-            await self._refuse_uninvited(ctx.pid)
+        if self._volume.is_cold(inode) and not flags & os.O_TRUNC and flags & os.O_ACCMODE != os.O_WRONLY:
+            if not self._thumbnails and not flags & os.O_ACCMODE:
+                await self._refuse_uninvited(ctx.pid)
+            # Where the remote has another version by now the kernel looks the name up again, and opens that.
+            await self._waiting(self._fetcher.opening, inode)
         return await self._open(inode, flags, ctx)
 
     async def _refuse_uninvited(self, pid: int) -> None:

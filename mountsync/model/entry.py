@@ -23,6 +23,11 @@ def is_provisional(token: Token) -> bool:
     return token.endswith(PROVISIONAL)
 
 
+def settled(token: Token | None) -> Token | None:
+    """The token as it will be when it is not provisional any more, if the content stays."""
+    return None if token is None else Token(token.removesuffix(PROVISIONAL))
+
+
 def is_in_doubt(before: Token, now: Token | None) -> bool:
     """Whether `now` is the same token as `before`, while the content may still change without another one."""
     return now is not None and is_provisional(now) and now.removesuffix(PROVISIONAL) == before
