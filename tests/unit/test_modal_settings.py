@@ -69,7 +69,21 @@ def test_the_server():
 
 @pytest.mark.parametrize(
     "bad",
-    ["ftp://x", "nonsense", ",", "http://x:abc", "http://x:99999", "http://x:0", "http://[::1", "http:///x"],
+    [
+        "ftp://x",
+        "nonsense",
+        ",",
+        "http://x:abc",
+        "http://x:99999",
+        "http://x:0",
+        "http://[::1",
+        "http:///x",
+        "http://a..b",
+        f"http://{'a' * 64}.example",
+        f"https://ok,http://{'é' * 64}",
+        "http://x\udcff",
+        "unix:/run/\0",
+    ],
 )
 def test_a_server_that_is_none(bad):
     with pytest.raises(ConfigError, match=r"(https://HOST|unset)"):
@@ -82,6 +96,40 @@ def test_half_a_pair(half):
         settle({half: "as-secret"}, {})
     mixed = settle({half: "from-env"}, {"home": HOME | {"active": True}})
     assert "from-env" in (mixed.credentials.token_id, mixed.credentials.token_secret)
+
+
+@pytest.mark.parametrize("odd", [" {}", "{}\n", "\t{}\r\n"])
+def test_space_around_a_token_is_no_part_of_it(odd):
+    environ = {name: odd.format(value) for name, value in ENV.items()}
+    assert settle(environ, {}).credentials == Credentials("ak-env", "as-env")
+    table = {name: odd.format(value) for name, value in HOME.items()}
+    assert settle({}, {"default": table}).credentials == Credentials("ak-home", "as-home")
+    assert settle({}, {"p": table}, profile="p").credentials == Credentials("ak-home", "as-home")
+    with pytest.raises(AccessRefused, match="no Modal credentials"):
+        settle(dict.fromkeys(ENV, " \n"), {})
+
+
+@pytest.mark.parametrize(
+    "odd", ["as-TOP\rSECRET", "as-TOP SECRET", "as-TOPSECRETé", "as-TOPSECRET\udcff", "a\0"]
+)
+@pytest.mark.parametrize("half", ["token_id", "token_secret"])
+@pytest.mark.parametrize("place", ["environment", "profile", "named profile"])
+def test_a_token_that_no_header_carries_is_refused_without_being_told(half, odd, place):
+    table = HOME | {half: odd}
+    environ = {f"MODAL_{name.upper()}": value for name, value in table.items()}
+    with pytest.raises(AccessRefused, match=half.replace("_", " ")) as caught:
+        if place == "environment":
+            settle(environ, {})
+        else:
+            settle({}, {"default": table}, profile="default" if place == "named profile" else None)
+    assert "TOP" not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+def test_an_environment_that_is_no_text():
+    for environ, option in ((ENV | {"MODAL_ENVIRONMENT": "e\udcff"}, None), (ENV, "e\udcff")):
+        with pytest.raises(ConfigError, match=r"environment .* UTF-8: e\\xff"):
+            settle(environ, {}, environment=option)
 
 
 def test_nothing_at_all():

@@ -44,7 +44,8 @@ class Origin:
     @property
     def address(self) -> str:
         """Host and port, as CONNECT has them."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        host = self.host if self.host.isascii() else self.host.encode("idna").decode("ascii")
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
     @property
     def authority(self) -> str:
@@ -69,14 +70,18 @@ def proxy_to(origin: Origin, proxies: Mapping[str, str]) -> Proxy | None:
     named = proxies.get(origin.scheme)
     if named is None or proxy_bypass(f"{origin.host}:{origin.port}", proxies):
         return None
-    url = urlsplit(named if "://" in named else f"http://{named}")
+    try:
+        url = urlsplit(named if "://" in named else f"http://{named}")
+        port = url.port or 80
+    except ValueError:  # of its text, which may hold a password
+        raise OSError(0, "the address of the proxy cannot be read") from None
     if url.scheme != "http" or not url.hostname:
         raise OSError(0, f"proxies of the kind {url.scheme!r} cannot be used")
     if url.username is None:
-        return Proxy(url.hostname, url.port or 80, {})
+        return Proxy(url.hostname, port, {})
     pair = f"{unquote(url.username)}:{unquote(url.password or '')}".encode()
     basic = f"Basic {base64.b64encode(pair).decode('ascii')}"
-    return Proxy(url.hostname, url.port or 80, {"Proxy-Authorization": basic})
+    return Proxy(url.hostname, port, {"Proxy-Authorization": basic})
 
 
 class Road:
@@ -130,7 +135,10 @@ async def _reach(host: str, port: int) -> socket.socket:
     By asyncio alone one would stay open that is cancelled in the moment of success.
     """
     loop = asyncio.get_running_loop()
-    addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    try:
+        addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError:
+        raise OSError(0, "a part of the name of the host is empty or too long") from None
     return await start_connection(addresses, happy_eyeballs_delay=_ADDRESS_DELAY)
 
 

@@ -15,16 +15,27 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from mountsync.errors import AccessRefused, ConfigError, printable
+from mountsync.paths import is_text
 
+_TOKEN: Final = ("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET")
 DEFAULT_SERVERS: Final = "https://api.modal.com,https://api.modal2.com"
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A token pair. Its repr shows neither half."""
+    """A token pair. Its repr shows neither half. Raises AccessRefused for what no header can carry."""
 
     token_id: str = field(repr=False)
     token_secret: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        for half, name in ((self.token_id, "token id"), (self.token_secret, "token secret")):
+            # Whoever sends it would name it in the error.
+            if not all("!" <= character <= "~" for character in half):
+                raise AccessRefused(
+                    f"the {name} of Modal holds a character that no token has",
+                    hint="copy it once more: letters, digits and signs of ASCII, without spaces",
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +87,23 @@ def settings_from(
 
     Raises ConfigError when the profile is ambiguous or missing, AccessRefused without a whole token pair.
     """
+    environ = dict(environ) | {name: environ[name].strip() for name in _TOKEN if name in environ}
     chosen = _choose(environ, profiles, profile)
     table = profiles.get(chosen, {})
     credentials = _credentials(environ, table, chosen, explicit=profile is not None)
     servers = str(environ.get("MODAL_SERVER_URL") or table.get("server_url") or DEFAULT_SERVERS)
     named = environment or environ.get("MODAL_ENVIRONMENT") or table.get("environment") or ""
     proxies = environ.get("MODAL_DISABLE_API_PROXY", "").lower() in ("", "0", "false")
-    return Settings(_addresses(servers), credentials, str(named), proxies)
+    return Settings(_addresses(servers), credentials, _environment(str(named)), proxies)
+
+
+def _environment(name: str) -> str:
+    if not is_text(name):
+        raise ConfigError(
+            f"the name of Modal's environment is not valid UTF-8: {printable(name)}",
+            hint="correct MODAL_ENVIRONMENT, or the option environment",
+        )
+    return name
 
 
 def _choose(
@@ -116,15 +137,16 @@ def _has_token(environ: Mapping[str, str]) -> bool:
 def _credentials(
     environ: Mapping[str, str], table: Mapping[str, Any], profile: str, *, explicit: bool
 ) -> Credentials:
-    if explicit and table.get("token_id") and table.get("token_secret"):
-        return Credentials(str(table["token_id"]), str(table["token_secret"]))
+    kept_id, kept_secret = (str(table.get(key) or "").strip() for key in ("token_id", "token_secret"))
+    if explicit and kept_id and kept_secret:
+        return Credentials(kept_id, kept_secret)
     if any(key.startswith("oauth_") for key in table) and not _has_token(environ):
         raise AccessRefused(
             f"the Modal profile {profile!r} signs in by OAuth, which mountsync does not do",
             hint="make a token with `modal token new`",
         )
-    token_id = environ.get("MODAL_TOKEN_ID") or table.get("token_id")
-    secret = environ.get("MODAL_TOKEN_SECRET") or table.get("token_secret")
+    token_id = environ.get("MODAL_TOKEN_ID") or kept_id
+    secret = environ.get("MODAL_TOKEN_SECRET") or kept_secret
     if not token_id and not secret:
         raise AccessRefused(
             "there are no Modal credentials",
@@ -133,7 +155,7 @@ def _credentials(
     if not token_id or not secret:
         missing = "MODAL_TOKEN_SECRET" if token_id else "MODAL_TOKEN_ID"
         raise AccessRefused("only half of a Modal token pair is set", hint=f"set {missing} too")
-    return Credentials(str(token_id), str(secret))
+    return Credentials(token_id, secret)
 
 
 def _addresses(text: str) -> tuple[str, ...]:
@@ -152,7 +174,9 @@ def _refuse_bad(url: str) -> None:
         split = urlsplit(url)
         is_server = bool(split.hostname) or (scheme == "unix" and bool(split.path))
         has_port = split.port != 0
-    except ValueError:  # a bad port, half an IPv6 address
+        (split.hostname or "").encode("idna")
+        is_server = is_server and url.isprintable()
+    except ValueError:  # a bad port, half an IPv6 address, a part of the name that is empty or too long
         is_server = has_port = False
     if scheme not in ("http", "https", "unix") or not is_server or not has_port:
         raise ConfigError(
