@@ -285,7 +285,7 @@ class Observer:
         if isinstance(entry, Problem):
             look.problems[path] = entry
             return
-        if not differs(self._base.find(*place), entry):
+        if not self._differs(self._base.find(*place), entry):
             return
         whole = await self._complete(path, entry)
         if whole is not None:
@@ -362,8 +362,15 @@ class Observer:
             return
         entry = await self._remote.stat(path)
         row = self._base.find(*place)
-        if differs(row, entry) and not (entry is None and self._only_implied(row)):
+        if self._differs(row, entry) and not (entry is None and self._only_implied(row)):
             look.changed[path] = entry
+
+    def _differs(self, row: BaseRow | None, entry: Entry | None) -> bool:
+        """Whether the remote holds something else than what was agreed, or tells another time of it."""
+        if differs(row, entry):
+            return True
+        info = self._remote.info
+        return info.times_outside_tokens and _has_other_time(row, entry, info.mtime_precision_ns or 0)
 
     def _only_implied(self, row: BaseRow | None) -> bool:
         """Whether it is a directory of a remote that has them only where files are in them."""
@@ -477,7 +484,10 @@ def _members(folder: RelPath, batch: Sequence[Listed]) -> list[Listed]:
 
 
 def differs(row: BaseRow | None, entry: Entry | None) -> bool:
-    """Whether the remote holds something else than what was agreed. Times of equal tokens do not count."""
+    """Whether the remote holds something else than what was agreed.
+
+    Times of equal tokens do not count: many listings tell others than those that were set.
+    """
     if row is None or entry is None:
         return (row is None) is not (entry is None)
     then = row.remote
@@ -489,6 +499,13 @@ def differs(row: BaseRow | None, entry: Entry | None) -> bool:
     if then.kind is Kind.DIRECTORY:
         return False
     return then.token != entry.token
+
+
+def _has_other_time(row: BaseRow | None, entry: Entry | None, step_ns: int) -> bool:
+    if row is None or entry is None or entry.kind is not Kind.FILE:
+        return False
+    then, now = row.remote.mtime_ns, entry.mtime_ns
+    return then is not None and now is not None and abs(now - then) > step_ns
 
 
 def _by_folder(paths: Iterable[RelPath]) -> dict[RelPath, list[RelPath]]:

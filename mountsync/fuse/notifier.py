@@ -64,7 +64,15 @@ class FuseNotifier:
         self._send("gone", parent, name, node)
 
     def attributes_changed(self, node: NodeId) -> None:
-        """Attributes of a node changed, its content did not."""
+        """Attributes of a node changed, its content did not.
+
+        With a writeback cache the kernel believes its own time of a file as long as it knows the file: so it
+        is made to forget the names. Of one that is open it learns the time when that is over.
+        """
+        found = None if self._tree is None else self._tree.find(node)
+        if self._tree is not None and found is not None and found.is_file:
+            for parent, name in self._tree.names(node):
+                self._send("entry", parent, name)
         self._send("attributes", node)
 
     def content_changed(self, node: NodeId) -> None:

@@ -126,6 +126,11 @@ class StorageInfo:
     """For an overlay, and for another way to a place: the identity of what holds the objects."""
     mtime_precision_ns: int | None = 1
     """The step of stored times; None when times cannot be kept at all."""
+    times_outside_tokens: bool = False
+    """A time can become another one while the token stays, and every listing tells the time that holds.
+
+    False also where a listing tells other times than those that were set: they say nothing then.
+    """
     case_sensitive: bool = True
     unicode_normalizing: bool = False
     empty_directories: bool = True
