@@ -44,6 +44,7 @@ from mountsync.reconcile import Comparison, Direction
 from mountsync.settings import state_root
 from mountsync.storage.api import Storage, SupportsDirectories
 from mountsync.storage.memory import MemoryStorage
+from mountsync.storage.presence import insist_there
 from mountsync.storage.registry import Remotes
 
 _CHEAP = frozenset({"local", "memory"})
@@ -112,7 +113,7 @@ def _sync(a: str, b: str, flags: dict[str, Any], backend: BackendOptions, direct
         async with (
             _remotes(backend, dry_run=dry_run) as remotes,
             aclosing(await _source(remotes, source, made=not make)) as one,
-            _target(remotes, specs[1], backend, make=make, dry_run=dry_run) as two,
+            _target(remotes, specs[1], backend, one, make=make, dry_run=dry_run) as two,
         ):
             (refuse_overlap if options.only is None else refuse_same_file)(one.info, two.info)
             chosen = options if flags["compare"] else _with_comparison(options, one, two)
@@ -164,10 +165,14 @@ def _told(report: Report, a: str, b: str, options: PairOptions, *, as_json: bool
 
 def _with_comparison(options: PairOptions, a: Storage, b: Storage) -> PairOptions:
     """One way, size and time are enough where both sides keep times."""
-    timed = None not in (a.info.mtime_precision_ns, b.info.mtime_precision_ns)
-    if options.direction is Direction.BOTH or not timed:
+    if options.direction is Direction.BOTH or not _keep_times(a, b):
         return options
     return replace(options, compare=Comparison.MTIME)
+
+
+def _keep_times(a: Storage, b: Storage) -> bool:
+    """Whether both tell the times that were set there."""
+    return None not in (a.info.mtime_precision_ns, b.info.mtime_precision_ns)
 
 
 async def _run(
@@ -212,9 +217,12 @@ async def _source(remotes: Remotes, spec: str, *, made: bool) -> Storage:
 
 @asynccontextmanager
 async def _target(
-    remotes: Remotes, spec: str, flags: BackendOptions, *, make: bool, dry_run: bool
+    remotes: Remotes, spec: str, flags: BackendOptions, source: Storage, *, make: bool, dry_run: bool
 ) -> AsyncIterator[Storage]:
-    """The second side; one that is missing is made, or in a dry run thought of as empty."""
+    """The second side; one that is missing is made, or in a dry run thought of as empty.
+
+    Raises NotFound for a source that does not exist, before anything is made for it.
+    """
     try:
         storage = await remotes.open(spec)
     except NotFound as error:
@@ -224,6 +232,7 @@ async def _target(
         if dry_run:
             storage = MemoryStorage(spec)
         else:
+            await insist_there(source, "the source")
             await _make_folder(spec, flags)
             storage = await remotes.open(spec)
     async with aclosing(storage):
@@ -258,15 +267,16 @@ def check(
 ) -> int:
     """Say in what A and B differ; nothing is changed. A may be one file, B the folder of the other.
 
-    Contents are compared where both sides can tell them without a transfer, or with --download; else
-    sizes and times. Exit code: 0 equal, 1 differences, 3 some paths could not be compared.
+    Contents are compared where both sides can tell them without a transfer, where a side keeps no times,
+    or with --download; else sizes and times. Exit code: 0 equal, 1 differences, 3 some paths could not be
+    compared.
     """
     patterns = (patterns_in(Path(filter_from).expanduser()) if filter_from else ()) + filter
     progress = Progress()
 
     async def run(source: str, only: RelPath | None) -> Differences:
         async with opened(source, backend_options) as one, opened(b, backend_options) as two:
-            by_content = download or all(_tells_content(storage) for storage in (one, two))
+            by_content = download or not _keep_times(one, two) or all(map(_tells_content, (one, two)))
             async with showing(progress):
                 return await differences(
                     one, two, patterns=patterns, only=only, by_content=by_content, progress=progress

@@ -71,6 +71,15 @@ def test_a_source_that_does_not_exist_is_an_error(user: User, command: str) -> N
     assert [path.name for path in user.folder.iterdir()] == ["kept"]
 
 
+@pytest.mark.parametrize("command", ["copy", "sync"])
+def test_no_target_is_made_for_a_source_that_does_not_exist(user: User, command: str) -> None:
+    target = user.shell.home / "new/target"
+    done = user.shell.here(command, user.typo, str(target))
+    assert done.code == 3, done
+    assert "does not exist" in done.err or "there is no" in done.err
+    assert not target.parent.exists()
+
+
 def test_a_target_may_begin(user: User) -> None:
     if ":rclone:" in user.typo:
         pytest.skip("the memory of an rclone that ended holds nothing")
