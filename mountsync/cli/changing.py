@@ -10,7 +10,7 @@ import trio
 
 from mountsync.cli.remotes import BackendOptions, opened_above, remote_command
 from mountsync.cli.voice import say
-from mountsync.errors import IsADirectory, NotFound, PathError, Unsupported
+from mountsync.errors import DirectoryNotEmpty, IsADirectory, NotFound, PathError, Unsupported
 from mountsync.model.entry import Entry, Kind, Problem
 from mountsync.paths import RelPath, order_key
 from mountsync.storage.api import Storage, SupportsBarrier, SupportsDirectories
@@ -62,7 +62,21 @@ async def _remove(storage: Storage, path: RelPath, *, recursive: bool) -> int:
         return 0
     if not recursive:
         raise IsADirectory("it is a folder", path=path, hint="use -r to remove it with all that is in it")
-    return await _remove_tree(storage, path)
+    return 0 if await _remove_empty(storage, path) else await _remove_tree(storage, path)
+
+
+async def _remove_empty(storage: Storage, path: RelPath) -> bool:
+    """Removes the folder if it is empty; whether that was all. Raises when it can never go.
+
+    Asked first, so that nothing in it is removed when the folder itself is to stay.
+    """
+    if not isinstance(storage, SupportsDirectories):
+        return False
+    try:
+        await storage.remove_directory(path)
+    except DirectoryNotEmpty:
+        return False
+    return True
 
 
 async def _remove_tree(storage: Storage, path: RelPath) -> int:

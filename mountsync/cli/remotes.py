@@ -52,7 +52,7 @@ def configuration() -> Config:
 
 def known_remotes(flags: BackendOptions) -> Remotes:
     """What remote specs mean for this user, with these flags."""
-    return Remotes(configuration().remotes, storage_state_root(), flags)
+    return Remotes(configuration().remotes, storage_state_root(), flags, lasting=False)
 
 
 def absolute_spec(text: str) -> str:

@@ -108,6 +108,11 @@ class OpenContext:
     opener: Callable[[str], Awaitable[Storage]]
     name: str | None = None
     """The remote's name in the configuration, None for one that is made on the fly."""
+    lasting: bool = True
+    """Whether a mount opens it, which takes an object for the same as before because its name is.
+
+    Commands take what they find, and pairs leave marks of their own.
+    """
 
     async def open_remote(self, spec_text: str) -> Storage:
         """Opens the remote below an overlay. The overlay owns it and closes it in its own `aclose`."""

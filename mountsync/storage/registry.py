@@ -149,6 +149,8 @@ class Remotes:
     flags: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """Options given as flags, by type: `{"chunker": {"chunk_size": "4M"}}`."""
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    lasting: bool = True
+    """As in `OpenContext`."""
 
     def resolve(self, spec_text: str) -> ResolvedRemote:
         """Reads a spec and checks its options. Raises UsageError or ConfigError."""
@@ -201,12 +203,15 @@ class Remotes:
             return await self._open(text, chain)
 
         state_dir = self.state_root / state_name(remote.spec)
-        context = OpenContext(state_dir=state_dir, opener=open_below, name=name)
+        context = OpenContext(state_dir, open_below, name, self.lasting)
         return await remote.type.factory(remote.options, remote.spec.path, context)
 
 
 def state_name(spec: RemoteSpec) -> str:
-    """The name of the folder for a storage's own state: the same on each start, and without secrets."""
+    """The name of the folder for a storage's own state: the same on each start, and without secrets.
+
+    It tells specs apart, not what they mean: where variables decide that, the storage has to tell.
+    """
     if spec.is_local_path:
         spec = RemoteSpec(type=LOCAL, path=os.path.abspath(os.path.expanduser(spec.path)))
     head = spec.name or spec.type or ""

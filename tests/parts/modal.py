@@ -16,7 +16,7 @@ QUICK = Limits(connect=1.0, call=3.0, idle=2.0, first_delay=0.01)
 @asynccontextmanager
 async def modal_storage(server: ModalServer, state: Path, path: str = "data", **options):
     """A storage on the server. `limits` and `now` go to `open_modal`; the rest are options."""
-    keywords = {name: options.pop(name) for name in ("now", "limits") if name in options}
+    keywords = {name: options.pop(name) for name in ("now", "limits", "lasting") if name in options}
     keywords.setdefault("limits", QUICK)
     environ = options.pop("environ", {}) | server.environment()
     storage = await open_modal(options, path, state, environ=environ, **keywords)

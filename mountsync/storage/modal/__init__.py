@@ -43,4 +43,4 @@ async def open_storage(options: Mapping[str, object], path: str, context: OpenCo
     """Opens `volume/folder` (all volumes for an empty path). Raises what `opening.open_modal` says."""
     with extra("modal", _EXTRA):
         from mountsync.storage.modal.opening import open_modal  # noqa: PLC0415 - heavy, and an extra
-    return await open_modal(options, path, context.state_dir)
+    return await open_modal(options, path, context.state_dir, lasting=context.lasting)

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import trio
 
@@ -14,6 +13,7 @@ from mountsync.errors import NameRefused, Unreachable
 from mountsync.paths import RelPath, is_text, rel_path
 from mountsync.storage.modal.book import Book
 from mountsync.storage.modal.download import Slots
+from mountsync.storage.modal.home import home_of, place_of
 from mountsync.storage.modal.moves import Journal
 from mountsync.storage.modal.patience import Limits
 from mountsync.storage.modal.pins import Pins
@@ -48,12 +48,14 @@ async def open_modal(
     environ: Mapping[str, str] | None = None,
     now: Callable[[], float] = time.time,
     limits: Limits | None = None,
+    lasting: bool = True,
 ) -> ModalStorage:
-    """Opens `volume/folder`, or all volumes for an empty path.
+    """Opens `volume/folder`, or all volumes for an empty path; `lasting` as in `OpenContext`.
 
     Raises NameRefused for a path that no volume can hold,
     NotFound when there is no such volume and none may be made, Unsupported for a v1 volume,
-    Unreachable when Modal does not answer and the volume was never seen from this state folder.
+    Unreachable when Modal does not answer and the volume was never seen from this state folder,
+    ConfigError when there is no such environment.
     """
     settings = await read_settings(options, os.environ if environ is None else environ)
     base = rel_path(path.strip("/"))
@@ -61,7 +63,10 @@ async def open_modal(
         raise NameRefused("Modal holds only names that are valid UTF-8", path=base, hint="rename it")
     transport = ModalRpc(settings, limits)
     try:
-        return await _open(transport, settings, options, base, state_dir, now)
+        name = base.partition("/")[0]
+        home = await home_of(state_dir, settings, claim=lasting or bool(name))
+        pins = Pins(home / "modal-volume.json", name, lasting=lasting)
+        return await _open(transport, settings, options, base, home, pins, now)
     except BaseException:
         with trio.CancelScope(shield=True):
             await transport.aclose()
@@ -73,7 +78,8 @@ async def _open(
     settings: Settings,
     options: Mapping[str, object],
     base: RelPath,
-    state_dir: Path,
+    home: Path,
+    pins: Pins,
     now: Callable[[], float],
 ) -> ModalStorage:
     uploader = Uploader(transport)
@@ -85,13 +91,11 @@ async def _open(
         sidecar = Sidecar(volume, uploader, trio.current_time) if with_sidecar else None
         return Book(volume, sidecar, now)
 
-    pins = Pins(state_dir / "modal-volume.json", base.partition("/")[0])
     volumes = Volumes(transport, open_book, pins, create=options.get("create_volumes", False) is True)
     label = await _label(volumes, base, pins)
-    host = urlsplit(settings.servers[0]).hostname or "local"
-    identity = "/".join(part for part in (f"modal:{host}", settings.environment, label, base) if part)
+    identity = "/".join(part for part in (place_of(settings), label, base) if part)
     kind = ModalSidecarStorage if with_sidecar else ModalStorage
-    journal = Journal(state_dir / "modal-moves")
+    journal = Journal(home / "modal-moves")
     return kind(transport, volumes, uploader, journal, base=base, identity=identity, now=now)
 
 

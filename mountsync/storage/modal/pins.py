@@ -30,13 +30,17 @@ class Pins:
     that has no id here is one of which nothing was ever synced.
     """
 
-    def __init__(self, place: Path, only: str) -> None:
+    def __init__(self, place: Path, only: str, *, lasting: bool = True) -> None:
+        """`lasting`: ids of all volumes hold for the next start too; a single one is always kept."""
         self._place = place
         self._only = only
+        self._is_kept = lasting or bool(only)
         self._pin = _Pin()
 
     async def load(self) -> bool:
         """Reads what was kept; returns whether there was anything."""
+        if not self._is_kept:
+            return False
         found = await trio.to_thread.run_sync(self._load)
         self._pin = found or _Pin()
         return found is not None
@@ -70,11 +74,15 @@ class Pins:
 
     async def admit(self, found: VolumeFound) -> None:
         """Before a volume is used: it must be the one that had this name. Raises Halted."""
-        known = self._known(found.name)
-        if known is None:
+        refusal = self.refusal(found)
+        if refusal is not None:
+            raise refusal
+        if self._known(found.name) is None:
             await self._remember(found.name, found.id)
-        elif known != found.id:
-            raise self._halted(found.name)
+
+    def refusal(self, found: VolumeFound) -> Halted | None:
+        """What `admit` would raise."""
+        return self._halted(found.name) if self._known(found.name) not in (None, found.id) else None
 
     async def forget(self, name: str) -> None:
         """Before a missing volume is made anew by us. Raises Halted when it is the one of the label."""
@@ -96,7 +104,8 @@ class Pins:
 
     async def _keep(self, pin: _Pin) -> None:
         if pin != self._pin:
-            await trio.to_thread.run_sync(self._save, pin)
+            if self._is_kept:
+                await trio.to_thread.run_sync(self._save, pin)
             self._pin = pin
 
     def _save(self, pin: _Pin) -> None:
@@ -107,7 +116,8 @@ class Pins:
 
     def _halted(self, name: str) -> Halted:
         accept = "" if self._only else f", or remove {self._place} to accept all volumes as they are"
+        hint = f"`mountsync export` saves what is here; mount with another --cache-dir{accept}"
         return Halted(
-            f"the volume {name!r} was deleted, or deleted and made anew, since it was used from here",
-            hint=f"`mountsync export` saves what is here; mount with another --cache-dir{accept}",
+            f"the volume {name!r} is not the one that was used from here: it was deleted or renamed since",
+            hint=hint if self._is_kept else "run the command again to take the volumes as they are now",
         )

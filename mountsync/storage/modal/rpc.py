@@ -10,6 +10,7 @@ import asyncio
 import math
 import platform
 import random
+import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -188,9 +189,19 @@ class ModalRpc:
         )
         try:
             answer = await self._unary("VolumeGetOrCreate", request, name)
-        except NotFound:
+        except NotFound as error:
+            if create or _is_about_environment(error):
+                raise self._no_environment(error) from error
             return None
         return VolumeFound(answer.volume_id, name, answer.metadata.version or 1)
+
+    def _no_environment(self, error: NotFound) -> ConfigError:
+        name = self._settings.environment
+        which = f"the environment {name!r}" if name else "the account's default environment"
+        return ConfigError(
+            f"Modal does not know {which}: {error.reason}",
+            hint="correct MODAL_ENVIRONMENT or the option environment; see `modal environment list`",
+        )
 
     async def _volume_exists(self, volume: str) -> bool:
         request = api_pb2.VolumeGetByIdRequest(volume_id=volume)
@@ -211,7 +222,10 @@ class ModalRpc:
         while size <= _PAGE_MOST:
             page = api_pb2.ListPagination(max_objects=size, created_before=before)
             request = api_pb2.VolumeListRequest(environment_name=self._settings.environment, pagination=page)
-            items = (await self._unary("VolumeList", request, None)).items
+            try:
+                items = (await self._unary("VolumeList", request, None)).items
+            except NotFound as error:
+                raise self._no_environment(error) from error
             known = len(found)
             found |= {item.volume_id: _found(item) for item in items}
             if len(items) < _PAGE:
@@ -471,6 +485,11 @@ def _wire(path: str) -> str:
 
 def _is_wanted(path: str, wanted: Collection[str] | None) -> bool:
     return wanted is None or path.strip("/") in wanted
+
+
+def _is_about_environment(error: NotFound) -> bool:
+    """Whether Modal misses the environment, and not what was asked for in it."""
+    return re.match(r"not found: (the )?environment\b", error.reason, re.IGNORECASE) is not None
 
 
 def _found(item: Any) -> VolumeFound:

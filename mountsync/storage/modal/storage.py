@@ -13,6 +13,7 @@ from mountsync.errors import (
     AlreadyExists,
     Halted,
     IsADirectory,
+    MountsyncError,
     NotADirectory,
     NotFound,
     PathError,
@@ -20,16 +21,18 @@ from mountsync.errors import (
     TooLarge,
     Unreachable,
     Unsupported,
+    UsageError,
+    printable,
 )
 from mountsync.model.entry import DIRECTORY, Entry, Problem
-from mountsync.paths import ROOT, RelPath, is_within, join
+from mountsync.paths import OURS, ROOT, RelPath, is_within, join, rel_path
 from mountsync.storage.api import ABSENT, Enforcement, Expect, Into, Listed, Source, StorageInfo
 from mountsync.storage.modal import directories, moves
 from mountsync.storage.modal.book import Book
 from mountsync.storage.modal.listing import Listing, below, everything
-from mountsync.storage.modal.names import KEEPER, ModalNames
+from mountsync.storage.modal.names import GOOD_VOLUMES, KEEPER, ModalNames, beside, is_volume_name
 from mountsync.storage.modal.refusals import LATER
-from mountsync.storage.modal.transport import NativeEntry, NativeKind, Transport
+from mountsync.storage.modal.transport import NativeEntry, NativeKind, Transport, VolumeFound
 from mountsync.storage.modal.upload import Hashed, Uploader
 from mountsync.storage.modal.volume import require_file
 from mountsync.storage.modal.volumes import Volumes
@@ -78,7 +81,6 @@ class ModalStorage:
             type="modal",
             identity=identity,
             mtime_precision_ns=1 if self._has_sidecar else None,
-            times_outside_tokens=self._has_sidecar,
             enforcement=Enforcement.CHECKED,
             names=self._names,
             max_size=MAX_SIZE,
@@ -104,7 +106,7 @@ class ModalStorage:
             raise NotFound("nothing is there", path=path)
         name, inner = self._split(path)
         if not name:
-            raise IsADirectory("is the list of volumes", path=path)
+            raise IsADirectory("the remote is the list of volumes", hint="name a volume in it")
         return _Place(await self._volumes.get(name), inner)
 
     async def _old_place(self, path: RelPath) -> _Place:
@@ -163,18 +165,25 @@ class ModalStorage:
 
     async def _list_volumes(self, *, recursive: bool) -> Sequence[Listed]:
         found: list[Listed] = []
-        for name in await self._volumes.names():
-            found.append((RelPath(name), DIRECTORY))
-            if recursive:
-                found.extend(await self._whole_volume(name))
+        for volume in await self._volumes.all():
+            found.extend(await self._shown(volume, recursive=recursive))
         return found
 
-    async def _whole_volume(self, name: str) -> Sequence[Listed]:
-        path = RelPath(name)
+    async def _shown(self, volume: VolumeFound, *, recursive: bool) -> Sequence[Listed]:
+        """A volume in the list of all: a folder, with what is in it, or a problem."""
+        if not is_volume_name(volume.name):
+            return (_misnamed(volume.name),)
+        path = rel_path(volume.name)
+        refusal = self._volumes.refusal(volume)
+        if refusal is not None:
+            return (_problem(path, refusal),)
+        return ((path, DIRECTORY), *(await self._whole_volume(path) if recursive else ()))
+
+    async def _whole_volume(self, path: RelPath) -> Sequence[Listed]:
         try:
-            return tuple(await _prefixed(await self._volumes.get(name), "", path, recursive=True))
+            return tuple(await _prefixed(await self._volumes.get(path), "", path, recursive=True))
         except (PathError, Halted) as error:  # the other volumes are still to be seen
-            return ((path, Problem(str(error), transient=error.transient, error=type(error).__name__)),)
+            return (_problem(path, error),)
 
     async def stat(self, path: RelPath) -> Entry | None:
         name, inner = self._split(path)
@@ -216,7 +225,12 @@ class ModalStorage:
     async def _readable(
         self, path: RelPath, expect: Expect
     ) -> tuple[Book, str, Callable[[NativeEntry], None]]:
-        """Where to read, and what raises when that is not what is expected."""
+        """Where to read, and what raises when that is not what is expected.
+
+        Raises UsageError for what a two-way sync keeps on its sides: the list of volumes has no room for it.
+        """
+        if not self._names.base and is_within(path, RelPath(f"{OURS}/pairs")):
+            raise UsageError("the list of volumes cannot be kept in sync", hint="name a volume in it")
         book, inner = await self._place(path)
         await _open_for(book, inner, expect)
         return book, inner, lambda native: book.insist(expect, native, path)
@@ -483,6 +497,16 @@ class _Commit:
         if native.kind is not NativeKind.FILE or native.size != size:
             return False
         return patient or native != self._before or self._now() <= native.mtime + 5
+
+
+def _problem(path: RelPath, error: MountsyncError) -> Listed:
+    return path, Problem(str(error), transient=error.transient, error=type(error).__name__)
+
+
+def _misnamed(name: str) -> Listed:
+    """A volume whose name we do not take for a path, told beside it."""
+    reason = f"the volume {name!r} is left alone because of its name; {GOOD_VOLUMES}"
+    return beside(name), Problem(printable(reason), transient=False, error="NameRefused")
 
 
 async def _open_for(book: Book, path: str, expect: Expect) -> None:
