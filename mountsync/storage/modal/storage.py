@@ -81,6 +81,7 @@ class ModalStorage:
             type="modal",
             identity=identity,
             mtime_precision_ns=1 if self._has_sidecar else None,
+            times_outside_tokens=self._has_sidecar,
             enforcement=Enforcement.CHECKED,
             names=self._names,
             max_size=MAX_SIZE,
