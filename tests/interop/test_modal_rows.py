@@ -6,16 +6,22 @@ Each test bears the number of its row. Where ours does more, the test shows what
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from mountsync.formats.modal_sidecar import FOLDER, RCLONE_NAME, decode, shard_of, shard_path
 from mountsync.paths import RelPath
 from mountsync.storage import api, modal
+from mountsync.storage.modal.sidecar import DEBOUNCE
 from tests.modal_server import ModalServer
+from tests.modal_server.store import FILE
 from tests.parts.bodies import put
 from tests.parts.modal import all_stored, modal_storage, plant
 from tests.parts.shell import Shell
@@ -23,6 +29,8 @@ from tests.parts.shell import Shell
 NATIVE = 1_650_000_000
 SOURCE = 1_600_000_000_123_456_789
 ROWS = range(1, 23)
+KEPT = re.compile(r"lock|null|modal-(volume|place)\.new|local-\w+\.attempts")
+"""What a copy opens to write to it: locks, and small facts of its state."""
 
 
 @pytest.fixture
@@ -152,15 +160,23 @@ def test_r07_defaults_of_the_options():
         ["mkdir", ":modal:typo/d"],
         ["mkdir", ":modal:typo"],
         ["rm", ":modal:typo/f"],
+        ["rm", "-r", ":modal:typo"],
+        ["rm", "-r", ":modal:typo/d"],
+        ["hashsum", "sha256", ":modal:typo"],
+        ["mount", ":modal:typo", "MOUNT"],
         ["check", "LOCAL", ":modal:typo"],
         ["prune-metadata", ":modal:typo"],
         ["gc", ":chunker,remote=':modal:typo':"],
     ],
-    ids=lambda words: "-".join(words[:1]),
+    ids=lambda words: "-".join(words[:2]),
 )
-def test_r08_a_typo_never_makes_a_volume(server, shell, local, words):
-    done = shell.here(*(word.replace("LOCAL", str(local)) for word in words))
+def test_r08_a_typo_never_makes_a_volume(server, shell, local, tmp_path, words):
+    (tmp_path / "mount").mkdir()
+    places = {"LOCAL": str(local), "MOUNT": str(tmp_path / "mount")}
+    command = shell.run if words[0] == "mount" else shell.here
+    done = command(*(places.get(word, word) for word in words))
     assert done.code != 0
+    assert "typo" in done.err
     assert volumes(server) == {"data"}
 
 
@@ -237,18 +253,50 @@ def test_r15_a_missing_or_damaged_sidecar_is_ignored(server, shell, text):
     assert mtime_of(shell, ":modal:data") == NATIVE * 10**9
 
 
-async def test_r16_updates_wait_briefly_and_are_flushed_at_the_end(server, tmp_path):
-    """A flush rewrites the shards that changed, not everything."""
+class Shards:
+    """The shards that a server was given, each time that it was."""
+
+    def __init__(self, server: ModalServer, monkeypatch) -> None:
+        self.written: list[str] = []
+        self._token = trio.lowlevel.current_trio_token()
+        self._news = trio.Event()
+        self._store = server.store.set
+        monkeypatch.setattr(server.store, "set", self._set)
+
+    def _set(self, volume, path, node) -> None:
+        self._store(volume, path, node)
+        if path.startswith(f"{FOLDER}/") and node.kind == FILE:
+            self.written.append(path)
+            self._token.run_sync_soon(self._news.set)
+
+    async def one_more(self) -> None:
+        await self._news.wait()
+        self._news = trio.Event()
+
+
+async def test_r16_updates_wait_briefly_and_are_flushed_at_the_end(server, tmp_path, monkeypatch, mock_clock):
+    """A flush rewrites the shards that changed, not everything. Time stands still but where it is moved."""
+    shards = Shards(server, monkeypatch)
+    shard = shard_path(shard_of("a/f0"))
     async with modal_storage(server, tmp_path / "state") as storage:
         for n in range(20):
             await put(storage, f"a/f{n}", b"x", mtime_ns=SOURCE + n)
-        before = server.counts.rpc["VolumePutFiles2"]
-        await trio.sleep(0)
+        await put(storage, "b/f", b"x", mtime_ns=SOURCE)
+        mock_clock.jump(DEBOUNCE - 0.01)
         await storage.set_mtime(RelPath("a/f0"), SOURCE)
-        assert server.counts.rpc["VolumePutFiles2"] == before
-    shard = shard_path(shard_of("a/f0"))
-    assert {name for name in all_stored(server) if name.startswith(FOLDER)} == {shard}
-    assert decode(all_stored(server)[shard])["a/f19"].mtime_ns == SOURCE + 19
+        await trio.testing.wait_all_tasks_blocked()
+        assert shards.written == []
+        mock_clock.jump(0.01)
+        while len(shards.written) < 2:
+            await shards.one_more()
+        assert sorted(shards.written) == sorted([shard, shard_path(shard_of("b/f"))])
+        assert decode(all_stored(server)[shard])["a/f19"].mtime_ns == SOURCE + 19
+        await storage.barrier()  # the flush is over: what comes now waits anew
+        await storage.set_mtime(RelPath("a/f1"), SOURCE)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(shards.written) == 2
+    assert shards.written[2:] == [shard]
+    assert decode(all_stored(server)[shard])["a/f1"].mtime_ns == SOURCE
 
 
 async def test_r17_two_processes_at_once(server, tmp_path):
@@ -292,15 +340,49 @@ def test_r19_without_the_sidecar_only_native_times(server, shell, local):
     assert shell.here("check", str(local), remote, "--download").code == 0
 
 
-def test_r20_no_copy_of_an_upload_on_local_disk(server, shell, local, tmp_path):
-    """Missing blocks are read from the source again: TMPDIR may be read-only and is never written."""
+WITNESS = """
+import os, sys
+log = os.open(os.environ["WITNESS"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+def see(event, args):
+    if event == "open" and args[2] & (os.O_WRONLY | os.O_RDWR):
+        os.write(log, os.fsencode(f"{args[0]}\\n"))
+sys.addaudithook(see)
+"""
+"""Has Python write down every file that it opens to write to it, whoever does it and whatever its name is."""
+
+
+@pytest.fixture
+def witness(shell, tmp_path, monkeypatch):
+    """The files that commands of the shell opened for writing, in processes of their own."""
+    (tmp_path / "witness").mkdir()
+    (tmp_path / "witness" / "sitecustomize.py").write_text(WITNESS)
+    (tmp_path / "tmp").mkdir()
+    log = tmp_path / "witness" / "log"
+    before = shell.environment.get("PYTHONPATH")
+    shell.environment["PYTHONPATH"] = ":".join(filter(None, (str(log.parent), before)))
+    shell.environment |= {
+        "TMPDIR": str(tmp_path / "tmp"),
+        "WITNESS": str(log),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    return lambda: [Path(line) for line in log.read_text().splitlines()]
+
+
+def test_r20_no_copy_of_an_upload_on_local_disk(server, shell, local, tmp_path, witness):
+    """Missing blocks are read from the source again: nothing of it is ever put into another file."""
     (local / "big").write_bytes(bytes(range(256)) * 70_000)
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
     server.faults.put_status = [503, 503]
-    assert shell.here("copy", str(local), ":modal:data", TMPDIR=str(temporary)).code == 0
-    assert list(temporary.iterdir()) == []
+    assert shell.run("copy", str(local), ":modal:data").code == 0
+    opened = witness()
+    assert [path for path in opened if path.is_relative_to(tmp_path / "tmp")] == []
+    state = shell.home / "state" / "mountsync"
+    assert {path for path in opened if not path.is_relative_to(state)} <= {Path(os.devnull)}
+    assert [path for path in opened if not KEPT.fullmatch(path.name)] == []
     assert all_stored(server)["big"] == (local / "big").read_bytes()
+    # the proof can fail: a spool file would be seen, also one without a name
+    spool = "import tempfile; tempfile.TemporaryFile().write(b'x')"
+    subprocess.run([sys.executable, "-c", spool], env=shell.environment, check=True)
+    assert any(path.is_relative_to(tmp_path / "tmp") for path in witness())
 
 
 def test_r21_only_the_file_calls_of_version_2(server, shell, local):
