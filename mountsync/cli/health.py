@@ -12,8 +12,8 @@ from mountsync.cli.running import chosen_mount, status_of
 from mountsync.control.directory import MountRecord, running
 from mountsync.control.jobs import Jobs, daemon_socket
 from mountsync.control.mounts import condition
-from mountsync.errors import MountError, MountsyncError, printable
-from mountsync.model.status import SessionState, Status
+from mountsync.errors import AccessRefused, MountError, MountsyncError, printable
+from mountsync.model.status import ProblemStatus, SessionState, Status
 
 OFFLINE: Final = 6
 HALTED: Final = 5
@@ -33,8 +33,9 @@ _CODES: Final = {"offline": OFFLINE, "halted": HALTED}
 def health(*, target: str | None, accept: tuple[str, ...]) -> int:
     """Say in one line whether a mount or job works, by default all of them.
 
-    Exit code: 0 when it works or is paused, 6 when it is offline (the folder can be used), 5 when a safety
-    stop waits for a person, 4 when it is not there, failed, or does not answer.
+    Exit code: 0 when it works or is paused, 6 when it is offline or the remote cannot be listed (the folder
+    can be used), 5 when a person is needed: a safety stop, or credentials that the remote refuses; 4 when it
+    is not there, failed, or does not answer.
     """
     answers = _answers(target)
     for line, _ in answers:
@@ -80,17 +81,27 @@ def _of_mount(record: MountRecord) -> tuple[str, int]:
 
 def _of_status(status: Status) -> tuple[str, int]:
     state = SessionState(status.state)
-    kind, code = ("mounted" if status.mountpoint else "running"), 0
+    kind, code, why = ("mounted" if status.mountpoint else "running"), 0, status.reason
     if state.halted:
         kind, code = "halted", HALTED
     elif state is SessionState.FAILED:
         kind, code = "down", DOWN
+    elif (refused := _refused(status)) is not None:
+        kind, code, why = "refused", HALTED, refused.reason
     elif state is SessionState.OFFLINE:
         kind, code = "offline", OFFLINE
-    reason = f": {status.reason}" if status.reason else ""
+    elif (unseen := _of_the_whole(status)) is not None:
+        kind, code, why = "unseen", OFFLINE, unseen.reason
     said = state.value if kind != state.value else ""
     left = f"{status.pending} not replicated"
-    return (
-        f"{status.mountpoint or status.name}: {kind}: {', '.join(filter(None, [said, left]))}{reason}",
-        code,
-    )
+    line = f"{status.mountpoint or status.name}: {kind}: {', '.join(filter(None, [said, left]))}"
+    return (f"{line}: {why}" if why else line), code
+
+
+def _refused(status: Status) -> ProblemStatus | None:
+    """Why nothing travels until somebody sees to the credentials."""
+    return next((each for each in status.problems if each.error == AccessRefused.__name__), None)
+
+
+def _of_the_whole(status: Status) -> ProblemStatus | None:
+    return next((each for each in status.problems if not each.path), None)

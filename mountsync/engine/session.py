@@ -249,6 +249,8 @@ class Session:
         self.condition.offline = Unreachable(reason, hint=error.hint)
         self.condition.missing = isinstance(error, NotFound)
         self.condition.changed()
+        if isinstance(error, AccessRefused) and ROOT not in self.problems:
+            self._fail(ROOT, error)  # being out of reach passes by itself; this needs a person
 
     def _back(self) -> None:
         was_away = self.condition.offline is not None
@@ -332,8 +334,9 @@ class Session:
         for path, error in before.items():
             if self.problems.get(path) is error:
                 del self.problems[path]
-        if ROOT not in look.problems:
-            self.problems.pop(ROOT, None)
+        if ROOT not in look.problems and self.problems.pop(ROOT, None) is not None:
+            self._journal.hurry()  # what failed with the whole need not wait any more
+            self.dispatcher.ring()
 
     async def _take(self, look: Look, observation: Observation) -> None:
         if look.void:
