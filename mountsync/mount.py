@@ -45,6 +45,7 @@ from mountsync.errors import (
     ConfigError,
     Halted,
     MountsyncError,
+    NotADirectory,
     NotFound,
     StateError,
     StateLocked,
@@ -55,9 +56,10 @@ from mountsync.errors import (
 )
 from mountsync.fuse.notifier import FuseNotifier
 from mountsync.fuse.session import Options, serve
+from mountsync.model.entry import Kind
 from mountsync.model.plan import ConflictPolicy
 from mountsync.model.status import ConflictStatus, CycleStatus, ProblemStatus, Status
-from mountsync.paths import RelPath
+from mountsync.paths import ROOT, RelPath
 from mountsync.settings import Durability, MountSettings, Thumbnails
 from mountsync.state.base import Base
 from mountsync.state.database import Database, StateLock, make_folder
@@ -76,6 +78,9 @@ _log = structlog.get_logger(__name__)
 _USAGE_EVERY_S: Final = 60.0
 _LAST_WORDS_S: Final = 5.0
 _LOCK_AGAIN_S: Final = 0.1
+_ASK_S: Final = 10.0
+"""Patience with a remote that is asked what its root is; without an answer it is found out later."""
+_NAME_ITS_FOLDER: Final = "name the folder that it lies in"
 _END_S: Final = 60.0
 """Patience that is asked of a service manager at the end: the kernel writes, the state is made durable."""
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
@@ -165,9 +170,13 @@ async def _cancel_on_signal(scope: trio.CancelScope) -> None:
 
 
 async def _open_checked(settings: MountSettings, database: Database) -> Storage:
-    """The remote, which must be the one that the state belongs to. Raises StateError."""
+    """The remote, which must be a folder, and the one that the state belongs to.
+
+    Raises StateError, NotADirectory.
+    """
     storage = await _open_remote(settings)
     try:
+        await _refuse_file(settings, storage)
         _check_identity(settings, database, storage)
         if isinstance(storage, SupportsAttempts):
             await storage.recover_attempts()
@@ -176,6 +185,18 @@ async def _open_checked(settings: MountSettings, database: Database) -> Storage:
             await storage.aclose()
         raise
     return storage
+
+
+async def _refuse_file(settings: MountSettings, storage: Storage) -> None:
+    """Raises NotADirectory for a remote that is a file. One that cannot be asked now is none."""
+    found = None
+    with trio.move_on_after(_ASK_S):
+        try:
+            found = await storage.stat(ROOT)
+        except MountsyncError as error:
+            _log.info("the root of the remote cannot be looked at yet", reason=str(error))
+    if found is not None and found.kind is not Kind.DIRECTORY:
+        raise NotADirectory("it is a file", path=settings.remote, hint=_NAME_ITS_FOLDER)
 
 
 class _OtherRemote(StateError):
@@ -193,7 +214,11 @@ async def _open_late(settings: MountSettings, database: Database) -> Storage:
 async def _open_remote(settings: MountSettings) -> Storage:
     config = with_environment(load_config(settings.config_path or config_path()), os.environ)
     remotes = Remotes(config.remotes, settings.state_dir / "storages", flags=settings.backend_options)
-    return await remotes.open(settings.remote)
+    try:
+        return await remotes.open(settings.remote)
+    except NotADirectory as error:
+        error.hint = error.hint or _NAME_ITS_FOLDER
+        raise
 
 
 async def _open_or_away(
