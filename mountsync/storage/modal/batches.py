@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from mountsync.errors import AlreadyExists, MountsyncError, NotADirectory, NotFound, Unreachable
@@ -30,7 +30,28 @@ _PUTS_SHARE: Final = 5
 """... and one for puts for one in so many: then some are asked about while others are sent and put."""
 _FILES_PER_PUT: Final = 256
 
-_Look: TypeAlias = tuple[str, asyncio.Future[NativeEntry | None]]
+_MANY: Final = 0.3
+"""Seconds that an answer took from which on they are told."""
+
+
+class _Look(NamedTuple):
+    """A question that waits for its answer."""
+
+    path: str
+    answer: asyncio.Future[NativeEntry | None]
+    asked: float
+    """When, on the loop's clock."""
+
+    def give(self, entry: NativeEntry | None) -> None:
+        """Answers it, if that is still wanted."""
+        if self.answer.done():
+            return
+        waited = asyncio.get_running_loop().time() - self.asked
+        if entry is not None and waited > _MANY:
+            entry = replace(entry, waited=waited)
+        self.answer.set_result(entry)
+
+
 _FEW: Final = 4
 """With so many calls under way or fewer, nobody waits for others ..."""
 _LINGER_PER_CALL: Final = 0.0005
@@ -145,10 +166,11 @@ class Looks:
 
     def ask(self, volume: str, path: str) -> asyncio.Future[NativeEntry | None]:
         """The entry as of some moment after this call; None when absent."""
-        future: asyncio.Future[NativeEntry | None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[NativeEntry | None] = loop.create_future()
         key = (volume, path.rpartition("/")[0])
         directory = self._directories.get(key) or self._new(key)
-        directory.waiting.append((path, future))
+        directory.waiting.append(_Look(path, future, loop.time()))
         directory.gathering.look()
         return future
 
@@ -178,15 +200,13 @@ class Looks:
             self._directories.pop(key, None)
 
     def _start(self, key: tuple[str, str], directory: _Directory, taken: list[_Look]) -> None:
-        work = (
-            self._by_look(key[0], *taken[0]) if len(taken) == 1 else self._by_listing(key, directory, taken)
-        )
+        work = self._by_look(key[0], taken[0]) if len(taken) == 1 else self._by_listing(key, directory, taken)
         task = asyncio.ensure_future(work)
         directory.running.add(task)
 
         def ended(task: asyncio.Task[None]) -> None:
             directory.running.discard(task)
-            _pass_on(task, [future for _, future in taken])
+            _pass_on(task, [look.answer for look in taken])
             directory.gathering.look()
             self._forget_some(key, directory)
 
@@ -194,27 +214,25 @@ class Looks:
 
     async def _by_listing(self, key: tuple[str, str], directory: _Directory, looks: list[_Look]) -> None:
         try:
-            wanted = {path for path, _ in looks}
+            wanted = {look.path for look in looks}
             entries, size = await self._look_in(*key, wanted)
         except MountsyncError:
-            await asyncio.gather(*(self._by_look(key[0], *look) for look in looks))
+            await asyncio.gather(*(self._by_look(key[0], look) for look in looks))
             return
         directory.size = size
         directory.gathering.most = _LINGER_MOST + min(size * _LINGER_PER_ENTRY, _LINGER_FOR_LISTING)
         found = {entry.path: entry for entry in entries}
-        for path, future in looks:
-            if not future.done():
-                future.set_result(found.get(path))
+        for look in looks:
+            look.give(found.get(look.path))
 
-    async def _by_look(self, volume: str, path: str, future: asyncio.Future[NativeEntry | None]) -> None:
+    async def _by_look(self, volume: str, look: _Look) -> None:
         try:
-            result = await self._look(volume, path)
+            result = await self._look(volume, look.path)
         except MountsyncError as error:
-            if not future.done():
-                future.set_exception(error)
+            if not look.answer.done():
+                look.answer.set_exception(error)
         else:
-            if not future.done():
-                future.set_result(result)
+            look.give(result)
 
     async def _look(self, volume: str, path: str) -> NativeEntry | None:
         """A file lists itself; whatever lists something else, or nothing, is a directory."""

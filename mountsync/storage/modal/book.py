@@ -14,8 +14,9 @@ from mountsync.paths import OURS
 from mountsync.storage.api import ABSENT, Expect
 from mountsync.storage.modal.names import is_hidden
 from mountsync.storage.modal.recent import Recent
+from mountsync.storage.modal.seconds import Sightings
 from mountsync.storage.modal.sidecar import Sidecar
-from mountsync.storage.modal.tokens import YOUNG, accepts, token_of
+from mountsync.storage.modal.tokens import accepts, token_of
 from mountsync.storage.modal.transport import NativeEntry, NativeKind
 from mountsync.storage.modal.volume import Volume
 
@@ -26,8 +27,8 @@ class Book:
     def __init__(self, volume: Volume, sidecar: Sidecar | None, now: Callable[[], float]) -> None:
         self.volume = volume
         self.sidecar = sidecar
-        self._now = now
         self._recent = Recent(now)
+        self._sightings = Sightings(volume.clock, now)
         self._locks: dict[str, trio.Lock] = {}
         self.keeps_directories: bool | None = None
         """Whether a directory stays when its last file goes; None until it was seen."""
@@ -99,7 +100,7 @@ class Book:
         if self.sidecar is None and self._variant(native, memory):
             return True  # after us nobody knows the variant
         foreign = memory is None and self._recent.variant_of(native) is None
-        return foreign and self._now() < native.mtime + YOUNG
+        return foreign and self._sightings.is_young(native)
 
     def insist(self, expect: Expect, native: NativeEntry | None, path: str) -> None:
         """Raises Stale when what is there is not what was expected."""

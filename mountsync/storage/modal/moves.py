@@ -100,8 +100,9 @@ async def copy(book: Book, source: str, target: str, expect: Expect, replace: Ex
     async with book.alone_with(target):
         native, before = await _both(book, source, target, expect, replace)
         with trio.CancelScope(shield=True):
+            began = trio.current_time()
             await _send_copy(book, native, target, before, replace)
-            entry = await _copied(book, native, target, before)
+            entry = await _copied(book, native, target, before, began)
     return entry
 
 
@@ -130,12 +131,13 @@ async def _move(
     note = Note(book.volume.id, book.volume.name, native.path, target, native.size, native.mtime)
     with trio.CancelScope(shield=True):
         path = await journal.write(note)
+        began = trio.current_time()
         try:
             await _send_copy(book, native, target, before, replace)
         except PathError:
             await journal.drop(path)  # refused: nothing was copied
             raise
-        entry = await _copied(book, native, target, before)
+        entry = await _copied(book, native, target, before, began)
         if native.size > _WORTH_A_NOTE:
             # What tells the copy from a later version: then nothing has to be read to settle it.
             await journal.replace(path, structs.replace(note, copied_at=mtime_in(entry.token)))
@@ -214,10 +216,21 @@ def _insist_same(native: NativeEntry, now: NativeEntry) -> None:
         raise Stale("the file changed while it was renamed or copied", path=native.path)
 
 
-async def _copied(book: Book, native: NativeEntry, target: str, before: NativeEntry | None) -> Entry:
-    """The entry of the copy, which takes over what is remembered of its source."""
+async def _copied(
+    book: Book, native: NativeEntry, target: str, before: NativeEntry | None, began: float
+) -> Entry:
+    """The entry of the copy, which takes over what is remembered of its source.
+
+    Raises Stale when somebody else has written there since: files are read only where its time is later
+    than that of the copy can be.
+    """
+    answered = trio.current_time()
     shown = book.entry(native)
     made = await _appeared(book, target, native.size)
+    if not book.volume.clock.can_be_of(made.mtime, answered) and not await _equal(book, native.path, target):
+        raise Stale("somebody else wrote it just after us", path=target)
+    if made != before:
+        book.volume.clock.learn(made.mtime, began)
     mark = fingerprint(native.path, shown.token or "")
     return book.note(made, mark, before=before, mtime_ns=shown.mtime_ns, mode=shown.mode)
 

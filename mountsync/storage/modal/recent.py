@@ -10,6 +10,8 @@ from mountsync.storage.modal.transport import NativeEntry
 
 _KEEP: Final = 120.0
 _SWEEP_AT: Final = 2000
+_CLOCKS_AGREE: Final = (-2.0, 1.0)
+"""Modal's time of a write of ours less our own time just after it, where both clocks are right."""
 _UNKNOWN: Final = ""
 """The fingerprint of a content that we have not seen."""
 
@@ -32,7 +34,7 @@ class Recent:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._began = int(now())
+        self._began = now()
         self._written: dict[str, _Second] = {}
         self._sweep_at = _SWEEP_AT
 
@@ -47,12 +49,20 @@ class Recent:
         if second is None or second.mtime != native.mtime:
             second = self._written[path] = _Second(native.mtime)
         seen = before is not None and (before.size, before.mtime) == (native.size, native.mtime)
-        doubtful = seen or native.mtime <= self._began
+        doubtful = seen or self._may_have_begun_before_us(native.mtime)
         owner = second.owners.setdefault(native.size, _UNKNOWN if doubtful else fingerprint)
         second.size, second.at = native.size, self._now()
         second.variant = "" if owner == fingerprint else fingerprint
         self._sweep()
         return second.variant
+
+    def _may_have_begun_before_us(self, second: int) -> bool:
+        """Whether an earlier process can have written in this second of Modal's, in which we just did."""
+        now = self._now()
+        least, most = _CLOCKS_AGREE
+        if least < second - now < most:
+            return second <= self._began
+        return now < self._began + 2
 
     def variant_of(self, native: NativeEntry) -> str | None:
         """The variant of what is at its path when that is our own write; None when it is not."""

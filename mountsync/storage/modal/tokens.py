@@ -2,8 +2,8 @@
 
 Modal tells a size and an mtime in whole seconds, no version. A token is `SIZE:MTIME`, then
 `:VARIANT` where we know that several contents had that size and second, then `~` while a foreign file
-is so young that it may still be rewritten within its second: when that time is over the token changes,
-and so the file is compared again. An expectation ignores the `~`.
+is so young that it may still be rewritten within its second (see `seconds`): when that time is over the
+token changes, and so the file is compared again. An expectation ignores the `~`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Final
 from mountsync.model.entry import PROVISIONAL, Token
 from mountsync.storage.modal.transport import NativeEntry
 
-YOUNG: Final = 2.0
-"""Seconds after its mtime during which a foreign file may change unseen."""
+YOUNG: Final = 12.0
+"""Seconds after its mtime for which a foreign file may change unseen, while nothing is known of Modal's
+clock: that second, one more, and as many as clocks that nobody looks after may be apart."""
 
 
 def token_of(native: NativeEntry, variant: str, *, young: bool) -> Token:

@@ -46,6 +46,8 @@ class NativeEntry:
     kind: NativeKind
     size: int
     mtime: int
+    waited: float = field(default=0.0, compare=False)
+    """Seconds from the question to this answer, where they are many: who asked late did not see the past."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -20,7 +20,7 @@ from mountsync.storage.api import Source
 from mountsync.storage.crowd import Crowd
 from mountsync.storage.modal.attempts import Attempts
 from mountsync.storage.modal.buffers import Buffers
-from mountsync.storage.modal.refusals import MaybeOurs, TryAgain, UrlRefused
+from mountsync.storage.modal.refusals import LATER, MaybeOurs, TryAgain, UrlRefused
 from mountsync.storage.modal.tokens import fingerprint
 from mountsync.storage.modal.transport import BLOCK, FilePut, NativeEntry, NativeKind, SmallPut, Transport
 from mountsync.storage.modal.volume import Volume
@@ -40,6 +40,8 @@ _CROWDS: Final = 1
 """Hops to threads that read small files at once: more would only wait for each other's interpreter lock."""
 _HASHES_AT_ONCE: Final = 2
 _SENDS_AT_ONCE: Final = 4
+_UNTIL_SHOWN: Final = (0.05, 0.1, 0.3, 0.8, 2.0, 0.0)
+"""Seconds between looks at what was put."""
 _ROUNDS: Final = 5
 """So often the same blocks are sent."""
 
@@ -80,7 +82,7 @@ class Commit(Protocol[T_co]):
 
 
 class Plainly:
-    """A commit with nothing around it."""
+    """A commit with nothing around it: nobody looks at what was put."""
 
     def __init__(self, *, create_only: bool) -> None:
         self.create_only = create_only
@@ -96,6 +98,13 @@ class Plainly:
         await trio.lowlevel.checkpoint()
 
 
+@dataclass(slots=True)
+class _Times:
+    """Of the latest attempt."""
+
+    began: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class _Job(Generic[T]):
     """One upload."""
@@ -105,6 +114,7 @@ class _Job(Generic[T]):
     source: Source
     commit: Commit[T]
     hashed: Hashed
+    times: _Times = field(default_factory=_Times)
 
     def file(self, receipts: Mapping[bytes, bytes]) -> FilePut:
         return FilePut(self.path, self.hashed.size, self.hashed.blocks, receipts)
@@ -157,7 +167,7 @@ class Uploader:
             async with commit.alone():
                 missing = await self._offer(job, receipts)
                 if not missing:
-                    return await commit.settle(hashed, None)
+                    return await self._settle(job, None, is_sent=bool(receipts))
             rounds.note(len(missing))
             for digest in missing:
                 receipts.pop(digest, None)
@@ -199,7 +209,7 @@ class Uploader:
             for _ in range(_ROUNDS):
                 step = await self._step(job, receipts, block)
                 if step.done:
-                    return await job.commit.settle(job.hashed, step.entry)
+                    return await self._settle(job, step.entry, is_sent=bool(receipts))
                 receipts = step.receipts
         raise _keeps_asking(job.path)
 
@@ -232,15 +242,26 @@ class Uploader:
             try:
                 insist(job.source, job.path)
                 await job.commit.check()
+                job.times.began = trio.current_time()
                 async with job.volume.speaking_of(job.path):
                     return await attempt(attempts.left)
             except TryAgain as failed:
                 await attempts.pause(failed)
             except (MaybeOurs, Stale) as refused:
                 doubtful = attempts.doubtful or isinstance(refused, MaybeOurs)
-                if not (doubtful and await _holds(job.volume, job.path, job.hashed)):
+                if not doubtful or await _holding(job.volume, job.path, job.hashed) is None:
                     raise
                 return None
+
+    async def _settle(self, job: _Job[T], seen: NativeEntry | None, *, is_sent: bool) -> T:
+        """Ends an upload that was answered. `is_sent`: with blocks, so that its time is a new one."""
+        if isinstance(job.commit, Plainly):
+            return await job.commit.settle(job.hashed, seen)
+        answered = trio.current_time() - (seen.waited if seen is not None else 0.0)
+        native = await _own(job, await _shown(job, seen), answered)
+        if is_sent:
+            job.volume.clock.learn(native.mtime, job.times.began)
+        return await job.commit.settle(job.hashed, native)
 
     async def _send_all(
         self, job: _Job[T], missing: Mapping[bytes, str], receipts: dict[bytes, bytes]
@@ -315,20 +336,46 @@ def _keeps_asking(path: str) -> Unreachable:
     return Unreachable("Modal keeps asking for blocks that it was sent", path=path)
 
 
-async def _holds(volume: Volume, path: str, hashed: Hashed) -> bool:
-    """Whether the file at `path` has this very content. Reads it: an answer was lost, so it must be seen."""
+async def _shown(job: _Job[T], seen: NativeEntry | None) -> NativeEntry:
+    """What Modal shows where a file was put, once that can be it. Raises Unreachable when it takes long."""
+    for delay in _UNTIL_SHOWN:
+        native = seen if seen is not None else await job.volume.look(job.path)
+        if native is not None and (native.kind, native.size) == (NativeKind.FILE, job.hashed.size):
+            return native
+        seen = None
+        await trio.sleep(delay)
+    raise Unreachable("Modal took the file but does not show it yet", path=job.path, hint=LATER)
+
+
+async def _own(job: _Job[T], native: NativeEntry, answered: float) -> NativeEntry:
+    """What was put, as it is shown now. Raises Stale when somebody else has written there since.
+
+    It is read only when its time is later than that of a put that was answered then can be.
+    """
+    if job.volume.clock.can_be_of(native.mtime, answered):
+        return native
+    held = await _holding(job.volume, job.path, job.hashed)
+    if held is None:
+        raise Stale("somebody else wrote it just after us", path=job.path)
+    return held
+
+
+async def _holding(volume: Volume, path: str, hashed: Hashed) -> NativeEntry | None:
+    """What is at `path` if that is a file of this very content. Reads it: worth it where there is doubt."""
     native = await volume.look(path)
-    if native is None or native.kind is not NativeKind.FILE or native.size != hashed.size:
-        return False
+    if native is None or (native.kind, native.size) != (NativeKind.FILE, hashed.size):
+        return None
+    read: list[NativeEntry] = []
     try:
-        return await _digests(volume, path) == hashed.blocks
+        same = await _digests(volume, path, read.append) == hashed.blocks
     except (NotFound, IsADirectory, Stale):
-        return False
+        return None
+    return read[-1] if same else None
 
 
-async def _digests(volume: Volume, path: str) -> tuple[bytes, ...]:
+async def _digests(volume: Volume, path: str, accept: Callable[[NativeEntry], None]) -> tuple[bytes, ...]:
     found, held = [], b""
-    async with volume.reading(path) as reader:
+    async with volume.reading(path, accept) as reader:
         async for piece in reader:
             held += piece
             if len(held) >= BLOCK:

@@ -14,6 +14,7 @@ from mountsync.storage.api import Into
 from mountsync.storage.modal.attempts import Attempts
 from mountsync.storage.modal.download import AsBytes, AsCounts, Landing, RangeReader, Slots
 from mountsync.storage.modal.refusals import TryAgain, UnclearAbsence
+from mountsync.storage.modal.seconds import ModalClock
 from mountsync.storage.modal.transport import NativeEntry, NativeKind, Transport, VolumeFound
 
 T = TypeVar("T")
@@ -26,6 +27,7 @@ class Volume:
         self.id = found.id
         self.name = found.name
         self.transport = transport
+        self.clock = ModalClock(trio.current_time)
         self._slots = slots
         self._gone = False
 
