@@ -426,6 +426,9 @@ class PairRun:
             self._conflicts.pop(path, None)
         for path in list(self._report.problems) if whole else scope:
             self._report.problems.pop(path, None)
+        for path in list(self._failures) if whole else scope:
+            if path in self._failures and self._failures[path].places:
+                del self._failures[path]
         self._conflicts.update({conflict.path: conflict for conflict in plan.conflicts})
         self._report.problems.update(plan.problems)
         self._report.resolved += plan.resolved
@@ -433,8 +436,6 @@ class PairRun:
     def _note_failures(self, recorder: PairRecorder) -> set[RelPath]:
         """Remembers what failed; gives the paths that are worth another look in this run."""
         again: set[RelPath] = set()
-        old = {path: failure for path, failure in self._failures.items() if not failure.places}
-        self._failures = old
         for failure in recorder.failures:
             if isinstance(failure.error, Unreachable | Halted):
                 raise failure.error
