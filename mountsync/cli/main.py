@@ -105,7 +105,8 @@ def run(args: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         _carry_any_name(stream)
     try:
-        with root.make_context("mountsync", list(args)) as ctx:
+        # `color`: what click would take for colours in a pipe are bytes of names, and stay.
+        with root.make_context("mountsync", list(args), color=True) as ctx:
             code = root.invoke(ctx)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
@@ -152,13 +153,21 @@ def _usage_line(error: click.ClickException) -> str:
     ctx = getattr(error, "ctx", None)
     path = ctx.command_path.split(" ")[1:] if ctx is not None else []
     reason = " ".join(error.format_message().split()).rstrip(".")
-    near = getattr(error, "possibilities", None)
-    if near:
-        reason = f"no such option {error.option_name!r}; did you mean {min(near)!r}?"  # type: ignore[attr-defined]
+    if isinstance(error, click.NoSuchOption) or hasattr(error, "command_name"):
+        reason = _unknown(error, path)
     elif ";" not in reason:
         reason = f"{reason}; see `{' '.join(['mountsync', *path, '--help'])}`"
     reason = reason[:1].lower() + reason[1:]
     return ": ".join(filter(None, [" ".join(path), reason]))
+
+
+def _unknown(error: click.ClickException, path: Sequence[str]) -> str:
+    """click's errors for a word that nothing is called, with the nearest one that something is."""
+    option, command = getattr(error, "option_name", None), getattr(error, "command_name", None)
+    what = f"no such option {option!r}" if option is not None else f"there is no command {command!r}"
+    near = getattr(error, "possibilities", None)
+    hint = f"did you mean {near[0]!r}?" if near else f"see `{' '.join(['mountsync', *path, '--help'])}`"
+    return f"{what}; {hint}"
 
 
 def _bug(error: BaseException) -> int:

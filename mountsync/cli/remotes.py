@@ -148,7 +148,7 @@ class RemoteCommand(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_options(ctx, formatter)
         rows = [
-            (f"{option.flag(kind.name)} {option.kind.name}", option.help)
+            (f"{option.flag(kind.name)}{_value_form(option)}", option.help)
             for kind in loadable_types()[0]
             for option in kind.options
         ]
@@ -157,6 +157,10 @@ class RemoteCommand(click.Command):
                 "Options of remote types (also MOUNTSYNC_TYPE_OPTION; bare sizes are KiB)"
             ):
                 formatter.write_dl(rows)
+
+
+def _value_form(option: Option) -> str:
+    return "[=BOOL]" if option.kind is OptionKind.BOOL else f" {option.kind.name}"
 
 
 def remote_command(**settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
