@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mountsync.cli.jobs import is_job
-from mountsync.cli.output import ago, counted, overview_lines
+from mountsync.cli.output import ago, counted, overview_lines, problem_words
 from mountsync.cli.running import chosen_mount
 from mountsync.control.overview import Overview, Seen, look
 from mountsync.errors import printable
@@ -262,9 +262,7 @@ def _sides(conflict: ConflictStatus) -> str:
 def _problems(problems: Sequence[ProblemStatus], now: float) -> Iterator[RenderableType]:
     for each in problems[:_MOST]:
         again = "" if each.retry_at is None else f"  again in {ago(each.retry_at - now)}"
-        yield Text.assemble(
-            ("problem ", "bold red"), f"{printable(each.path)}: {printable(each.reason)}", (again, "dim")
-        )
+        yield Text.assemble(("problem ", "bold red"), problem_words(each), (again, "dim"))
     yield from _more(len(problems) - _MOST, "problem")
 
 

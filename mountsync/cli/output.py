@@ -11,7 +11,7 @@ import click
 from mountsync.errors import printable
 from mountsync.formats.sizes import human_size
 from mountsync.model.saying import saying
-from mountsync.model.status import SessionState, Status
+from mountsync.model.status import ProblemStatus, SessionState, Status
 
 if TYPE_CHECKING:
     from mountsync.control.overview import Overview
@@ -88,9 +88,14 @@ def status_lines(status: Status, now: float | None = None) -> list[str]:
     lines = [f"{printable(status.remote)}{where}", f"  {saying(status)}{reason}"]
     lines += _work_lines(status)
     lines += [f"  conflict: {printable(each.path)} ({printable(each.reason)})" for each in status.conflicts]
-    for each in status.problems:
-        lines.append(f"  problem: {printable(each.path) or 'the whole'}: {printable(each.reason)}")
+    lines += [f"  problem: {problem_words(each)}" for each in status.problems]
     return lines + _rest_lines(status, now)
+
+
+def problem_words(problem: ProblemStatus) -> str:
+    """The path, if it is about one, and the reason."""
+    reason = printable(problem.reason)
+    return f"{printable(problem.path)}: {reason}" if problem.path else reason
 
 
 def _work_lines(status: Status) -> list[str]:

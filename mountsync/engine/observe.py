@@ -298,6 +298,11 @@ class Observer:
         row = self._base.resolve(to_bytes(path))
         return row.node if row is not None and row.remote.kind is Kind.DIRECTORY else None
 
+    def is_unknown(self, path: RelPath) -> bool:
+        """Whether nothing is at a path here, and nothing was agreed there."""
+        raw = to_bytes(path)
+        return self._tree.resolve(raw) is None and self._base.resolve(raw) is None
+
     async def _missing(self, seen: set[int], look: Look) -> list[RelPath]:
         """Paths of the base that a whole scan did not see, without those below another one."""
         gone: list[Place] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mountsync import errors
-from mountsync.errors import Busy, MountsyncError, PathError
+from mountsync.errors import Busy, MountsyncError, PathError, printable
 from mountsync.model.entry import Problem
 from mountsync.paths import RelPath
 
@@ -15,3 +15,8 @@ def as_error(path: RelPath, problem: Problem) -> MountsyncError:
         kind = Busy
     found: MountsyncError = kind(problem.reason, path=path)
     return found
+
+
+def reason_in(text: str, path: RelPath) -> str:
+    """What the text of an error says of `path`, without the path itself: whoever shows it names that."""
+    return text.removeprefix(f"{printable(path)}: ")

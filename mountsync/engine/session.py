@@ -308,6 +308,7 @@ class Session:
             try:
                 with self._halting(), self._observer.looking() as observation:
                     look = await self._observer.scan(observation)
+                    self._forget_gone()
                     if not look.entries and not look.problems and self._looks_emptied():
                         self._halt_emptied()
                         self.condition.refuse_if_halted()
@@ -320,6 +321,12 @@ class Session:
             finally:
                 self.condition.scanning -= 1
                 self.condition.changed()
+
+    def _forget_gone(self) -> None:
+        """A problem of a path at which nothing is any more goes; what is still there is met again."""
+        for path in self.problems.keys() - self._unseen.keys() - {ROOT}:
+            if self._observer.is_unknown(path):
+                del self.problems[path]
 
     def _note_problems(self, look: Look) -> None:
         """What this look could not see; what an earlier one could not see and this one could is forgotten."""

@@ -12,6 +12,7 @@ import trio
 
 from mountsync.engine.condition import Condition
 from mountsync.engine.cycle import MountCycles
+from mountsync.engine.problems import reason_in
 from mountsync.engine.session import Session
 from mountsync.engine.transfers import Transfers
 from mountsync.engine.upkeep import Upkeep
@@ -184,9 +185,8 @@ class Steering:
             path = self._path(row.node)
             error = self.session.problems.get(path)
             kind = type(error).__name__ if error is not None else "PathError"
-            found[path] = ProblemStatus(
-                path=path, reason=row.problem or "", error=kind, retry_at=row.not_before_ns / 1e9
-            )
+            reason, retry_at = reason_in(row.problem or "", path), row.not_before_ns / 1e9
+            found[path] = ProblemStatus(path=path, reason=reason, error=kind, retry_at=retry_at)
         return [found[path] for path in sorted(found)][:_LISTED]
 
     def _path(self, node: NodeId) -> RelPath:
