@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Final
 
 import click
 import trio
 
 from mountsync.cli.remotes import BackendOptions, opened_above, remote_command
 from mountsync.cli.voice import say
-from mountsync.errors import DirectoryNotEmpty, IsADirectory, NotFound, PathError, Unsupported
+from mountsync.errors import DirectoryNotEmpty, IsADirectory, NotFound, PathError, Unsupported, printable
 from mountsync.model.entry import Entry, Kind, Problem
-from mountsync.paths import RelPath, order_key
+from mountsync.paths import RelPath, name_of, order_key
 from mountsync.storage.api import Storage, SupportsBarrier, SupportsDirectories
+
+_NAMED: Final = 3
+"""Names that are said; the others are counted."""
 
 
 @remote_command()
@@ -96,8 +100,27 @@ async def _remove_tree(storage: Storage, path: RelPath) -> int:
     failed += await _delete_files(storage, files)
     if isinstance(storage, SupportsDirectories):
         for folder in sorted(folders, key=order_key, reverse=True):
-            failed += await _told(storage.remove_directory, folder)
+            failed += await _told(partial(_remove_folder, storage), folder)
     return failed
+
+
+async def _remove_folder(storage: SupportsDirectories, folder: RelPath) -> None:
+    try:
+        await storage.remove_directory(folder)
+    except DirectoryNotEmpty as error:
+        raise DirectoryNotEmpty(await _in_the_way(storage, folder), path=folder) from error
+
+
+async def _in_the_way(storage: SupportsDirectories, folder: RelPath) -> str:
+    """Why a folder stays that was emptied as far as it is shown."""
+    names: list[str] = []
+    if isinstance(storage, Storage):
+        async with storage.list(folder, recursive=False) as batches:
+            names = [name_of(found) async for batch in batches for found, _ in batch if found != folder]
+    if not names:
+        return "what is left in it is not shown, for it is of the storage or of mountsync (`.mountsync`)"
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"it still holds {', '.join(map(printable, sorted(names)[:_NAMED]))}{more}"
 
 
 async def _delete_files(storage: Storage, files: list[tuple[RelPath, Entry]]) -> int:

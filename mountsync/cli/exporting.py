@@ -63,7 +63,7 @@ def export(*, target: str, directory: str, cache_dir: str | None, as_json: bool)
     """
     goal = _empty(Path(directory))
     tally = _Tally()
-    running = mount_at(target) if is_local_path(target) else None
+    running = mount_at(target) if is_local_path(target) or ":" not in target else None
     if running is not None:
         _copy_all(_mounted(os.fsencode(running.mountpoint), tally), goal, tally)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
@@ -24,8 +25,17 @@ from mountsync.config import Config
 from mountsync.control.client import Client, ask_sync
 from mountsync.control.directory import MountRecord, plain
 from mountsync.control.mounts import condition, mountsync_mounts
-from mountsync.errors import MountError, MountsyncError, Unreachable, UsageError, exit_code_of, from_os_error
+from mountsync.errors import (
+    MountError,
+    MountsyncError,
+    Unreachable,
+    UsageError,
+    exit_code_of,
+    from_os_error,
+    printable,
+)
 from mountsync.formats.remote_spec import is_local_path, is_remote_name
+from mountsync.model.status import SessionState, Status
 from mountsync.settings import MOUNT_OPTIONS, MountOption, MountSettings, mount_settings
 
 _END_S: Final = 60.0
@@ -218,7 +228,8 @@ def umount(*, mountpoint: str, now: bool, if_mounted: bool) -> int:
     """Wait until everything is on the remote, then unmount.
 
     When that cannot be, it says what is left and stays mounted; --now unmounts all the same, nothing is
-    lost and the rest is uploaded after the next mount. A dead mount point is cleaned up.
+    lost and the rest is uploaded after the next mount, unless a safety stop stands. A dead mount point is
+    cleaned up.
     """
     record = mount_at(mountpoint)
     if record is None and if_mounted and str(plain(Path(mountpoint))) not in mountsync_mounts():
@@ -248,11 +259,21 @@ async def _drain(record: MountRecord) -> int:
         if not _lives(record):
             return 0  # it ended before it answered
         say(f"{record.mountpoint}: not unmounted: {error}")
-        for line in status_lines(await status_of(record)):
+        status = await status_of(record)
+        for line in [*status_lines(status), _way_out(record, status)]:
             click.echo(line, err=True)
-        click.echo("--now unmounts all the same; the rest is uploaded after the next mount", err=True)
         return exit_code_of(error)
     return 0
+
+
+def _way_out(record: MountRecord, status: Status) -> str:
+    if not SessionState(status.state).halted:
+        return "--now unmounts all the same; the rest is uploaded after the next mount"
+    place = printable(shlex.quote(record.mountpoint))
+    return (
+        "--now unmounts all the same; what is not on the remote stays in the state folder and is not uploaded"
+        f" while the stop stands: `mountsync export {place} DIR` copies it out"
+    )
 
 
 def _lives(record: MountRecord) -> bool:
