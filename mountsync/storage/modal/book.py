@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from mountsync.errors import Stale
+from mountsync.errors import MountsyncError, Stale
 from mountsync.formats.modal_sidecar import DIRECTORY_SIZE, Remembered
 from mountsync.model.entry import Entry, Kind
 from mountsync.paths import OURS
@@ -58,13 +58,23 @@ class Book:
 
     async def open(self, path: str) -> None:
         """Makes `entry` right for this path. Raises Unreachable."""
-        if self.sidecar is not None and not path.startswith(f"{OURS}/"):
-            await self.sidecar.load(path.rpartition("/")[0])
+        if not path.startswith(f"{OURS}/"):
+            await self._load(path.rpartition("/")[0], path)
 
     async def open_folder(self, path: str, *, recursive: bool) -> None:
         """Makes `entry` right for everything in (or below) a directory."""
-        if self.sidecar is not None:
-            await self.sidecar.load(None if recursive else path)
+        await self._load(None if recursive else path, path)
+
+    async def _load(self, folder: str | None, path: str) -> None:
+        """Has the sidecar of a directory loaded, or all of it; errors name the path that was asked for."""
+        if self.sidecar is None:
+            return
+        try:
+            await self.sidecar.load(folder)
+        except MountsyncError as error:
+            if (error.path or "").startswith(OURS):
+                error.path = path or self.volume.name
+            raise
 
     def entry(self, native: NativeEntry) -> Entry:
         """The entry of what Modal shows, as a storage gives it."""

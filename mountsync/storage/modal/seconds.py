@@ -43,7 +43,7 @@ class ModalClock:
                 return
         self._ahead, self._since = (least, most), now
 
-    def is_over(self, mtime: int, local: float) -> bool:
+    def is_over(self, mtime: float, local: float) -> bool:
         """Whether nothing can get this time any more. `local`: this machine's time, since 1970."""
         if self._ahead is None:
             return local >= mtime + YOUNG

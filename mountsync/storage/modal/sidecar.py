@@ -2,14 +2,18 @@
 
 Before a shard is written, what another writer did to it since we read it is merged in. Modal has no
 compare-and-swap: a writer in the moment between that look and our put loses its change. What is put is
-read back, so that nobody's later change is taken for ours. A shard that is missing or damaged counts as
-empty; one that cannot be reached is an error. One that is refused, or that a newer version wrote, is
-left as it is: its files show Modal's times, and everything else goes on.
+read back, so that nobody's later change is taken for ours. Size and mtime tell whether a shard is what
+was read, but not when its second was not over by then: such a one is read once more.
+
+A shard that is missing or damaged counts as empty. One that is refused, whose bytes do not come although
+Modal answers, or that a newer version wrote, is left as it is: its files show Modal's times, and
+everything else goes on. Only when Modal itself does not answer that is an error.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
@@ -26,6 +30,7 @@ from mountsync.errors import (
     NotFound,
     PathError,
     Stale,
+    Unreachable,
     Unsupported,
 )
 from mountsync.formats.modal_sidecar import (
@@ -54,6 +59,10 @@ DEBOUNCE: Final = 2.0
 _RETRY: Final = 30.0
 _REST: Final = 900.0
 """Seconds until what was refused is tried again."""
+_UNREAD: Final = 60.0
+"""Seconds until what could not be read is tried again."""
+_ENOUGH: Final = 16
+"""So many shards in a row that cannot be read say that no other one can be."""
 _TRIES: Final = 4
 _BETWEEN_TRIES: Final = 0.1
 _CANNOT_KEEP: Final = (
@@ -80,18 +89,26 @@ class _Unseen(Plainly):
             raise Stale("somebody wrote the shard meanwhile", path=self._seen.path)
 
 
+class _Unreadable(PathError):
+    """The bytes of a shard do not come, though Modal answers; what is in it is not known."""
+
+
 class _Shard:
     """One shard: what the remote has, and what it is to get."""
 
     def __init__(self) -> None:
         self.stamp: tuple[int, int] | None = None
         """Modal's size and mtime of what was loaded; None: nothing was."""
+        self.is_young = False
+        """It was loaded before its second was over, so that it may have been rewritten unseen."""
         self.entries: dict[str, Remembered] = {}
         self.changes: dict[str, Remembered | None] = {}
         self.is_newer = False
         """A later version of mountsync wrote it."""
         self.rests_until: float | None = None
         """It could not be written, and will not be before that time."""
+        self.unread_until: float | None = None
+        """It could not be read; the same."""
         self.lock = trio.Lock()
 
 
@@ -107,6 +124,11 @@ class Sidecar:
         self._index: dict[str, tuple[int, int]] = {}
         self._index_at: float | None = None
         self._rclone: dict[str, Remembered] | None = None
+        self._rclone_unread_until: float | None = None
+        self._unread = 0
+        """So many shards in a row could not be read ..."""
+        self._unread_at = 0.0
+        """... the last of them then."""
         self._is_told = False
         self._flusher: trio.CancelScope | None = None
         self._lock = trio.Lock()
@@ -114,7 +136,10 @@ class Sidecar:
     # reading
 
     async def load(self, folder: str | None) -> None:
-        """Makes `get` right for the files of one directory, of all for None. Raises Unreachable."""
+        """Makes `get` right for the files of one directory, of all for None.
+
+        As far as shards can be read. Raises Unreachable when Modal does not answer.
+        """
         await self._refresh_index()
         names = self._index if folder is None else {shard_of(f"{folder}/x" if folder else "x")}
         await each([name for name in names if self._is_old(name)], self._load, at_once=_AT_ONCE)
@@ -134,7 +159,20 @@ class Sidecar:
 
     def _is_old(self, name: str) -> bool:
         shard = self._shards.get(name)
-        return name in self._index and (shard is None or shard.stamp != self._index[name])
+        if shard is None or name not in self._index:
+            return name in self._index
+        if self._is_before(shard.unread_until):
+            return False
+        return shard.stamp != self._index[name] or self._wants_another_look(shard)
+
+    def _is_before(self, until: float | None) -> bool:
+        return until is not None and self._clock() < until
+
+    def _wants_another_look(self, shard: _Shard) -> bool:
+        return shard.is_young and shard.stamp is not None and self._is_over(shard.stamp[1])
+
+    def _is_over(self, mtime: float) -> bool:
+        return self._volume.clock.is_over(mtime, time.time())
 
     async def _refresh_index(self) -> None:
         async with self._lock:
@@ -145,8 +183,7 @@ class Sidecar:
             self._index = {
                 name: (entry.size, entry.mtime) for entry in entries if (name := shard_at(entry.path))
             }
-            if self._rclone is None:
-                self._rclone = await self._load_rclone()
+            await self._refresh_rclone()
             self._index_at = began
 
     async def _list_shards(self) -> Iterable[NativeEntry]:
@@ -158,30 +195,57 @@ class Sidecar:
             self._tell(error)
             return ()
 
+    async def _refresh_rclone(self) -> None:
+        """Reads what rclone-modal knows, once; again later where that does not come."""
+        if self._rclone is None or self._rclone_unread_until is not None:
+            if self._is_before(self._rclone_unread_until):
+                return
+            self._rclone, self._rclone_unread_until = {}, None
+            try:
+                self._rclone = await self._load_rclone()
+            except PathError:
+                return
+            except Unreachable:
+                await self._volume.look(RCLONE_NAME)
+                self._rclone_unread_until = self._clock() + _UNREAD
+
     async def _load_rclone(self) -> dict[str, Remembered]:
-        with suppress(PathError):
-            native = await self._volume.look(RCLONE_NAME)
-            if native is None or native.size > _RCLONE_MOST:
-                return {}
-            content = await self._volume.content(RCLONE_NAME)
-            if content is not None:
-                return await trio.to_thread.run_sync(decode_rclone, content[1])
-        return {}
+        native = await self._volume.look(RCLONE_NAME)
+        if native is None or native.size > _RCLONE_MOST:
+            return {}
+        content = await self._volume.content(RCLONE_NAME)
+        return await trio.to_thread.run_sync(decode_rclone, content[1]) if content is not None else {}
 
     async def _load(self, name: str) -> None:
         """Reads a shard; what cannot be had of it counts as empty until it is written over or mended."""
         shard = self._shards.setdefault(name, _Shard())
         async with shard.lock:
+            if not self._is_old(name):
+                return  # who waited for the same has it now
             try:
-                await self._read(name, shard)
+                await self._read_or_not(name, shard)
                 if shard.is_newer:
                     self._tell(_newer(name))
-            except (Corrupt, Stale):
+            except Stale:
                 pass
             except PathError as error:
+                shard.unread_until = self._clock() + _UNREAD
                 self._tell(error)
 
+    async def _read_or_not(self, name: str, shard: _Shard) -> None:
+        """As `_read`; Unreachable only when Modal does not answer either."""
+        if self._unread >= _ENOUGH and self._is_before(self._unread_at + _UNREAD):
+            raise _unreadable(name, "others could not be read either")
+        try:
+            await self._read(name, shard)
+        except (Corrupt, Unreachable) as error:
+            await self._volume.look(shard_path(name))
+            self._unread, self._unread_at = self._unread + 1, self._clock()
+            raise _unreadable(name, error.reason) from error
+        self._unread, shard.unread_until = 0, None
+
     async def _read(self, name: str, shard: _Shard) -> None:
+        began = trio.current_time()
         content = await self._volume.content(shard_path(name))
         if content is None:
             shard.entries, shard.stamp = {}, self._index.get(name)
@@ -190,6 +254,7 @@ class Sidecar:
         shard.is_newer = is_newer(data)
         entries = decode(data) if len(data) < 1 << 16 else await trio.to_thread.run_sync(decode, data)
         shard.entries, shard.stamp = entries or {}, (native.size, native.mtime)
+        shard.is_young = not self._is_over(native.mtime + trio.current_time() - began)
         self._index[name] = (native.size, native.mtime)
 
     # writing
@@ -236,13 +301,19 @@ class Sidecar:
         Files whose times and modes cannot be kept are no worse for it: the refusal is logged once, and
         tried again much later. With `strict` it is raised. Raises Unreachable, Halted.
         """
-        await self._flush_all(strict=strict)
+        try:
+            await self._flush_all(strict=strict)
+        except MountsyncError as error:
+            if (error.path or "").startswith(FOLDER):
+                error.path = self._volume.name  # nobody asked for a shard
+            raise
 
     async def aclose(self) -> None:
         """Stops the debounced flush and writes what is left, if that can be done."""
         scope, self._flusher = self._flusher, trio.CancelScope()
         if scope is not None:
             scope.cancel()
+        self._unread = 0
         for shard in self._shards.values():
             shard.rests_until = None
         await self._flush_quietly()  # `flush` is for those who must know
@@ -268,7 +339,8 @@ class Sidecar:
             except PathError as error:
                 if strict or error.transient:
                     raise
-                shard.rests_until = self._clock() + _REST
+                rest = _UNREAD if isinstance(error, _Unreadable) else _REST
+                shard.rests_until = self._clock() + rest
                 self._tell(error)
 
     def _tell(self, error: PathError) -> None:
@@ -296,8 +368,8 @@ class Sidecar:
         """
         path = shard_path(name)
         seen = await self._volume.look(path)
-        if seen is not None and shard.stamp != (seen.size, seen.mtime):
-            await self._read(name, shard)
+        if seen is not None and (shard.is_young or shard.stamp != (seen.size, seen.mtime)):
+            await self._read_or_not(name, shard)
         if seen is None:
             shard.entries, shard.is_newer = {}, False
         if shard.is_newer:
@@ -308,11 +380,15 @@ class Sidecar:
             _settle(shard, taken)
             return True
         data = await trio.to_thread.run_sync(encode, entries)
+        began = trio.current_time()
         await self._uploader.put(self._volume, path, BytesSource(data), _Unseen(self._volume, path, seen))
         found = await self._read_back(path)
         same = found is not None and found[1] == data
         shard.entries = entries
-        shard.stamp = (found[0].size, found[0].mtime) if same and found is not None else None
+        shard.stamp = None
+        if same and found is not None:
+            shard.stamp, shard.is_young = (found[0].size, found[0].mtime), True
+            self._volume.clock.learn(found[0].mtime, began)
         if found is not None and not same and not trusting:
             return False  # somebody wrote it since: ours may be in it, or not
         if shard.stamp is not None:
@@ -322,9 +398,13 @@ class Sidecar:
 
     async def _read_back(self, path: str) -> tuple[NativeEntry, bytes] | None:
         """What is there after a put; None when that cannot be seen now."""
-        with suppress(Corrupt, Stale):
+        with suppress(Corrupt, Stale, Unreachable):
             return await self._volume.content(path)
         return None
+
+
+def _unreadable(name: str, reason: str) -> _Unreadable:
+    return _Unreadable(f"its bytes do not come: {reason}", path=shard_path(name), hint="it is tried again")
 
 
 def _newer(name: str) -> Unsupported:
