@@ -125,3 +125,53 @@ async def test_a_new_change_is_tried_anew(quick_clock, home, remote):
         status = await m.flush()
         assert (status.pending, status.problems) == (0, [])
         assert await get(m.storage, "f") == b"2"
+
+
+async def _overwrite(m):
+    await m.write("f", b"new")
+
+
+async def _both_edit(m):
+    await m.write("f", b"ours")
+    await put(m.storage._below, "f", b"theirs")
+
+
+async def _remove_folder(m):
+    await m.unlink("d/g")
+    await m.rmdir("d")
+
+
+CHANGES = {
+    "a file": ("write", lambda m: m.write("new", b"1")),
+    "another content": ("write", _overwrite),
+    "a conflict": ("write", _both_edit),
+    "a conflict, moves": ("move", _both_edit),
+    "a removal": ("delete", lambda m: m.unlink("f")),
+    "a removed folder": ("remove_directory", _remove_folder),
+    "a rename": ("move", lambda m: m.rename("f", "f2")),
+    "a renamed folder": ("move", lambda m: m.rename("d", "d2")),
+    "a time": ("set_mtime", lambda m: m.setattr("f", mtime_ns=1)),
+    "a mode": ("set_mode", lambda m: m.setattr("f", mode=0o600)),
+    "a link": ("make_symlink", lambda m: m.symlink("l", "f")),
+}
+
+
+@pytest.mark.parametrize("kind", SURPRISES)
+@pytest.mark.parametrize("change", CHANGES)
+async def test_no_change_is_tried_for_ever(quick_clock, home, remote, change, kind):
+    call, act = CHANGES[change]
+    async with mounted(home, remote) as m:
+        await m.write("f", b"1")
+        await m.mkdir("d")
+        await m.write("d/g", b"2")
+        assert (await m.flush()).pending == 0
+        remote.faults.fail_next(call, kind("the storage says so"), ALWAYS)
+        await act(m)
+        with trio.fail_after(600):
+            status = await m.flush()
+        assert bool(status.pending) == bool(status.problems)
+        assert remote.faults.calls[call] < 60
+        remote.faults._next.clear()
+        await m.settled(1500)
+        assert (await m.flush()).problems == []
+        assert await m.local_tree() == await m.remote_tree()
