@@ -5,10 +5,12 @@ The memory is a set of JSON files ("shards") in `.mountsync/metadata/` at the ro
     {"version": 1, "entries": {"path/from/the/volume/root": {"s": 12, "m": 1700000000, "t": …}}}
 
 `s` and `m` are Modal's own size and mtime (whole seconds since 1970) at the time of writing; an entry
-is trusted only while both still hold. `t` is the mtime to show (ns since 1970), `p` the permission
-bits, `v` a mark that tells apart two contents of one size written in one second. A shard holds the
-files of the directories whose path has its sha256 begin with the shard's two hexadecimal digits, so
-that a directory is known after one shard, and a change rewrites about one 256th of all entries.
+is trusted only while both still hold. `t` is the mtime to show (ns since 1970, in 64 bits with a sign:
+later than 2262 there is none), `p` the permission bits, `v` a mark that tells apart two contents of one
+size written in one second. A shard holds the files of the directories whose path has its sha256 begin
+with the shard's two hexadecimal digits, so that a directory is known after one shard. A change rewrites
+its shard: about one 256th of all entries where files lie in many directories, and all of them where they
+lie in one.
 """
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ class _Shard(msgspec.Struct, frozen=True):
     entries: dict[str, Remembered]
 
 
+_LARGEST: Final = 2**63 - 1
 _DECODER: Final = msgspec.json.Decoder(_Shard)
 _HEAD: Final = msgspec.json.Decoder(_Head)
 _PLAIN: Final = msgspec.json.Decoder()
@@ -69,7 +72,6 @@ def _parsed(decoder: msgspec.json.Decoder[T], data: bytes) -> T | None:
         return None
 
 
-_LARGEST: Final = 2**63 - 1
 _MODES: Final = 0o7777
 _VARIANT: Final = re.compile(r"[0-9a-f]{0,64}")
 
@@ -84,6 +86,11 @@ def _is_valid(path: str, entry: Remembered) -> bool:
         and (entry.mode is None or 0 <= entry.mode <= _MODES)
         and _VARIANT.fullmatch(entry.variant) is not None
     )
+
+
+def sayable(mtime_ns: int | None) -> int | None:
+    """The time as a shard can hold it, and a file system show it: one beyond is the last there is."""
+    return None if mtime_ns is None else max(-_LARGEST, min(mtime_ns, _LARGEST))
 
 
 def _valid(entries: Mapping[str, Remembered]) -> dict[str, Remembered]:

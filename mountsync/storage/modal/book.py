@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from mountsync.errors import MountsyncError, Stale
-from mountsync.formats.modal_sidecar import DIRECTORY_SIZE, Remembered
+from mountsync.formats.modal_sidecar import DIRECTORY_SIZE, Remembered, sayable
 from mountsync.model.entry import Entry, Kind
 from mountsync.paths import OURS
 from mountsync.storage.api import ABSENT, Expect
@@ -86,7 +86,7 @@ class Book:
         return Entry(
             Kind.FILE,
             size=native.size,
-            mtime_ns=native.mtime * 10**9 if mtime_ns is None else mtime_ns,
+            mtime_ns=sayable(native.mtime * 10**9) if mtime_ns is None else mtime_ns,
             mode=mode,
             token=token_of(native, self._variant(native, memory), young=self._may_change(native, memory)),
         )
@@ -138,7 +138,7 @@ class Book:
         """Remembers that we made what Modal shows as `native`, and returns its entry."""
         variant = self._recent.note(native.path, native, fingerprint, before)
         if self.sidecar is not None and not native.path.startswith(f"{OURS}/"):
-            memory = Remembered(native.size, native.mtime, mtime_ns, mode, variant)
+            memory = Remembered(native.size, native.mtime, sayable(mtime_ns), mode, variant)
             self.sidecar.set(native.path, memory)
         return self.entry(native)
 
@@ -151,7 +151,7 @@ class Book:
         entry = Remembered(
             size=DIRECTORY_SIZE if is_directory else native.size,
             mtime=native.mtime,
-            mtime_ns=mtime_ns if mtime_ns is not None or old is None else old.mtime_ns,
+            mtime_ns=sayable(mtime_ns) if mtime_ns is not None or old is None else old.mtime_ns,
             mode=mode if mode is not None or old is None else old.mode,
             variant=self._variant(native, old),
         )
