@@ -61,6 +61,7 @@ class S3Storage:
             type="s3",
             identity=f"s3:{settings.host}/{settings.bucket}/{settings.prefix}".rstrip("/"),
             mtime_precision_ns=1 if exact else None,
+            times_outside_tokens=exact,
             empty_directories=False,
             enforcement=Enforcement.ATOMIC if guards.atomic else Enforcement.CHECKED,
             names=self._keys.rules,
