@@ -161,14 +161,16 @@ class Channels:
         Raises OSError or TimeoutError of the last server when none answers, and TimeoutError when time is
         over. A connection that is lost is not used again. One that merely leaves calls without an answer
         stays with those that it has, and others get a new one when that happens twice in a row: one slow
-        call says nothing about the rest.
+        call says nothing about the rest, and one that had hardly any time left nothing about the connection.
         """
-        end = asyncio.get_running_loop().time() + seconds
+        clock = asyncio.get_running_loop().time
+        end = clock() + seconds
         link = self._present()
         if link is None:
             async with asyncio.timeout_at(end):
                 link = await self._get()
         link.users += 1
+        began = clock()
         try:
             async with asyncio.timeout_at(end):
                 yield link
@@ -176,8 +178,9 @@ class Channels:
         except GRPCError:
             link.unanswered = 0
             raise
-        except LOST:
-            link.unanswered += 1
+        except LOST as lost:
+            is_fair = clock() - began >= self._patience / 2
+            link.unanswered += is_fair or not isinstance(lost, TimeoutError)
             raise
         finally:
             link.users -= 1

@@ -39,7 +39,11 @@ class Limits:
 
 @dataclass(slots=True)
 class Patience:
-    """The attempts of one call. `doubtful`: a failed attempt may have taken effect."""
+    """The attempts of one call. `doubtful`: a failed attempt may have taken effect.
+
+    Its time begins when it is first asked for: with the first attempt, so that waiting for a turn is none
+    of it; and of a stream, which has bounds of its own, with the first failure.
+    """
 
     limits: Limits
     clock: Callable[[], float]
@@ -49,14 +53,14 @@ class Patience:
     """Seconds for all attempts; by default those of any call."""
     doubtful: bool = False
     _failures: int = 0
-    _end: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._end = self.clock() + (self.limits.call if self.within is None else self.within)
+    _end: float | None = field(default=None, init=False)
 
     def left(self) -> float:
         """Seconds until the deadline, never negative."""
-        return max(0.0, self._end - self.clock())
+        now = self.clock()
+        if self._end is None:
+            self._end = now + (self.limits.call if self.within is None else self.within)
+        return max(0.0, self._end - now)
 
     def after_refusal(self, status: str, retry_after: float | None) -> float | None:
         """Seconds to wait before the next attempt; None when there is to be none."""
