@@ -339,6 +339,17 @@ def test_the_list_of_volumes_is_no_side_of_a_pair(server, shell, side, flags):
     assert [path.name for path in (shell.home / "local").iterdir()] == ["f"]
 
 
+def test_a_pair_does_not_take_a_volume_made_anew_for_the_old_one(server, shell):
+    """Its marks tell, whatever commands think of the name: nothing is deleted for what is not there."""
+    local = shell.home / "local"
+    assert shell.here("bisync", str(local), ":modal:data").code == 0
+    replace_volume(server, "data")
+    assert shell.here("ls", ":modal:data").code == 0
+    done = shell.here("bisync", str(local), ":modal:data")
+    assert "a side was replaced" in done.out + done.err
+    assert (local / "f").read_bytes() == b"data"
+
+
 def test_a_job_with_the_list_of_volumes(shell):
     local = shell.home / "local"
     shell.config.write_text(f'[job.bad]\na = "{local}"\nb = ":modal:"\n')
