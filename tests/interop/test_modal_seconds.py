@@ -58,6 +58,16 @@ async def test_a_put_that_is_seen_late_is_known_for_ours(server, storage, size):
     assert stored(server) == body(size, 1)
 
 
+async def test_where_all_looks_are_slow_few_files_are_read(server, storage):
+    """The first of them tells how Modal's clock goes; the others need not be read then."""
+    server.faults.delay_of = {"VolumeListFiles2": LATE}
+    async with trio.open_nursery() as nursery:
+        for n in range(40):
+            nursery.start_soon(put, storage, f"f{n}", b"%d" % n)
+    assert server.counts.gets <= 2
+    assert server.counts.rpc["VolumeGetFile2"] <= 2
+
+
 async def test_a_clock_that_is_set_forward_costs_one_look_more(server, storage):
     await put(storage, "f", b"one")
     server.clock = lambda: time.time() + 1000

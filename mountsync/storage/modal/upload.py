@@ -150,6 +150,8 @@ class Uploader:
         self._transport = transport
         self._buffers = Buffers(holding)
         self._crowd = Crowd(trio.CapacityLimiter(_CROWDS), _CROWDS)
+        self._doubt = trio.Lock()
+        """Held by who reads back what was put."""
 
     async def put(self, volume: Volume, path: str, source: Source, commit: Commit[T]) -> T:
         """Puts the whole content; it is there when this returns, and nothing is changed when it raises.
@@ -258,10 +260,26 @@ class Uploader:
         if isinstance(job.commit, Plainly):
             return await job.commit.settle(job.hashed, seen)
         answered = trio.current_time() - (seen.waited if seen is not None else 0.0)
-        native = await _own(job, await _shown(job, seen), answered)
-        if is_sent:
-            job.volume.clock.learn(native.mtime, job.times.began)
+        native = await self._own(job, await _shown(job, seen), answered, is_sent=is_sent)
         return await job.commit.settle(job.hashed, native)
+
+    async def _own(self, job: _Job[T], native: NativeEntry, answered: float, *, is_sent: bool) -> NativeEntry:
+        """What was put, as it is shown now. Raises Stale when somebody else has written there since.
+
+        It is read only when its time is later than that of a put that was answered then can be. Where
+        nothing is known of Modal's clock the first that is read tells the others.
+        """
+        clock = job.volume.clock
+        if clock.can_be_of(native.mtime, answered):
+            if is_sent:
+                clock.learn(native.mtime, job.times.began)
+            return native
+        async with self._doubt:
+            if not clock.can_be_of(native.mtime, answered):
+                native = await _read_back(job)
+            if is_sent:
+                clock.learn(native.mtime, job.times.began)
+        return native
 
     async def _send_all(
         self, job: _Job[T], missing: Mapping[bytes, str], receipts: dict[bytes, bytes]
@@ -347,13 +365,8 @@ async def _shown(job: _Job[T], seen: NativeEntry | None) -> NativeEntry:
     raise Unreachable("Modal took the file but does not show it yet", path=job.path, hint=LATER)
 
 
-async def _own(job: _Job[T], native: NativeEntry, answered: float) -> NativeEntry:
-    """What was put, as it is shown now. Raises Stale when somebody else has written there since.
-
-    It is read only when its time is later than that of a put that was answered then can be.
-    """
-    if job.volume.clock.can_be_of(native.mtime, answered):
-        return native
+async def _read_back(job: _Job[T]) -> NativeEntry:
+    """What is there, when that is what was put. Raises Stale when it is not."""
     held = await _holding(job.volume, job.path, job.hashed)
     if held is None:
         raise Stale("somebody else wrote it just after us", path=job.path)
