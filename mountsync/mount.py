@@ -54,6 +54,7 @@ from mountsync.errors import (
     alone_in,
     from_os_error,
 )
+from mountsync.fuse.descriptors import apart
 from mountsync.fuse.notifier import FuseNotifier
 from mountsync.fuse.session import Options, serve
 from mountsync.model.entry import Kind
@@ -433,7 +434,11 @@ class _Mount:
     async def _answers(self) -> None:
         """A question that goes through the kernel and back to us."""
         await trio.to_thread.run_sync(
-            os.statvfs, self.settings.mountpoint, abandon_on_cancel=True, limiter=self._prober
+            apart,
+            os.statvfs,
+            os.fspath(self.settings.mountpoint),
+            abandon_on_cancel=True,
+            limiter=self._prober,
         )
 
     async def _serve(self, fetcher: Fetcher, mountpoint: str, *, task_status: trio.TaskStatus[None]) -> None:

@@ -6,12 +6,18 @@ name that vanished it removes. The handlers know the thread by its id: to it alo
 until it makes it, "making" it gives the node that is there already, and "removing" it does nothing.
 Nothing is ever changed by this, and every refusal (no permission, somebody was faster) only means that
 nobody hears of it.
+
+A thread that waits for an answer of its own process cannot be killed, and as long as it lives its
+descriptors are open. Had it the one that leads to the kernel, a killed mount would hang for ever, with
+every program that asks it, instead of being gone. So the thread has a table of descriptors of its own.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import queue
 import stat
 import threading
 from collections.abc import Callable
@@ -19,8 +25,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from mountsync.fuse.descriptors import leave_descriptors
 from mountsync.state.tree import Node, NodeId
 
+_log = logging.getLogger(__name__)
 MOST_WAITING: Final = 2000
 """Announcements in line beyond which more are dropped: a whole tree changed, and watchers look anew."""
 
@@ -45,13 +53,41 @@ class Deed:
 
 
 class Herald:
-    """The acting side (`act`, in a thread) and what the handlers ask of it (`is_mine`, on the loop)."""
+    """The acting side (`act`, by its own thread) and what the handlers ask of it (`is_mine`, on the loop)."""
 
     def __init__(self, mountpoint: str, path_of: Callable[[int], bytes | None]) -> None:
         self._root = os.fsencode(mountpoint)
         self._path_of = path_of
         self._thread = -1
         self._acting: tuple[int, bytes, News] | None = None
+        self._deeds: queue.SimpleQueue[Deed | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._runs = False
+
+    def start(self) -> None:
+        """Starts the thread. Where it can have no descriptors of its own, watchers hear of nothing."""
+        threading.Thread(target=self._live, name="herald", daemon=True).start()
+        self._runs = self._done.get()
+
+    def stop(self) -> None:
+        """Ends the thread; it may still wait for an answer."""
+        self._runs = False
+        self._deeds.put(None)
+
+    def _live(self) -> None:
+        try:
+            leave_descriptors()
+        except OSError as error:
+            _log.warning("programs that watch the folder do not hear of the remote's changes: %s", error)
+            self._done.put(False)
+            return
+        self._thread = threading.get_native_id()
+        self._done.put(True)
+        while (deed := self._deeds.get()) is not None:
+            # Refused or overtaken: nobody hears of it, and nothing else is lost.
+            with contextlib.suppress(OSError):
+                _PLAY[deed.news](deed)
+            self._done.put(True)
 
     def deed(self, parent: NodeId, name: bytes, node: Node, news: News) -> Deed | None:
         """The deed that announces a node; None when it cannot be announced. On the loop."""
@@ -71,13 +107,12 @@ class Herald:
         return self._acting == (parent, name, news)
 
     def act(self, deed: Deed) -> None:
-        """Does it, in the thread that calls; waits for the mount's own answers."""
-        self._thread = threading.get_native_id()
-        self._acting = (deed.parent, deed.name, deed.news)
-        # Refused or overtaken: nobody hears of it, and nothing else is lost.
-        with contextlib.suppress(OSError):
-            _PLAY[deed.news](deed)
-        self._acting = None
+        """Has it done; returns when it is. Waits for the mount's own answers: not for the loop."""
+        if self._runs:
+            self._acting = (deed.parent, deed.name, deed.news)
+            self._deeds.put(deed)
+            self._done.get()
+            self._acting = None
 
 
 def _make(deed: Deed) -> None:

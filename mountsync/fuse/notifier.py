@@ -33,6 +33,8 @@ class FuseNotifier:
         """Begins to tell; the mount must be served. Without a herald watchers hear of nothing."""
         self._tree = tree
         self._herald = herald
+        if herald is not None:
+            herald.start()
         self._thread = threading.Thread(target=self._run, name="kernel notifier", daemon=True)
         self._thread.start()
 
@@ -42,6 +44,8 @@ class FuseNotifier:
         if thread is not None:
             self._messages.put(None)
             thread.join(_JOIN_S)
+        if self._herald is not None:
+            self._herald.stop()
 
     def entry_appeared(self, parent: NodeId, name: bytes) -> None:
         """A name that the kernel may remember as missing exists now."""

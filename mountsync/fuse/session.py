@@ -14,6 +14,7 @@ import trio
 
 from mountsync.collector import calm
 from mountsync.fuse import mountpoint as mounting
+from mountsync.fuse.descriptors import apart
 from mountsync.fuse.fetcher import Fetcher
 from mountsync.fuse.gate import Gate, install, is_known
 from mountsync.fuse.handshake import Handshake
@@ -172,7 +173,7 @@ async def _end(mountpoint: str) -> None:
 
 
 async def _in_thread(call: Callable[[str], object], mountpoint: str) -> object:
-    return await trio.to_thread.run_sync(call, mountpoint, abandon_on_cancel=True)
+    return await trio.to_thread.run_sync(apart, call, mountpoint, abandon_on_cancel=True)
 
 
 def _unmount_now(mountpoint: str) -> bool:
