@@ -88,11 +88,6 @@ def _is_valid(path: str, entry: Remembered) -> bool:
     )
 
 
-def sayable(mtime_ns: int | None) -> int | None:
-    """The time as a shard can hold it, and a file system show it: one beyond is the last there is."""
-    return None if mtime_ns is None else max(-_LARGEST, min(mtime_ns, _LARGEST))
-
-
 def _valid(entries: Mapping[str, Remembered]) -> dict[str, Remembered]:
     return {path: entry for path, entry in entries.items() if _is_valid(path, entry)}
 

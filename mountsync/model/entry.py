@@ -44,6 +44,15 @@ class Kind(Enum):
     SYMLINK = "symlink"
 
 
+LAST_NS: Final = 2**63 - 1
+"""The last moment that has a time, in the year 2262: what 64 bits hold."""
+
+
+def sayable(ns: int) -> int:
+    """A time as states, sidecars and kernels can hold it: one beyond becomes the last there is."""
+    return max(-LAST_NS, min(ns, LAST_NS))
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """What is known of one object. Absence is `None`, never an Entry.

@@ -27,7 +27,7 @@ from mountsync.errors import (
     Unsupported,
     from_os_error,
 )
-from mountsync.model.entry import Entry, Kind, Token
+from mountsync.model.entry import Entry, Kind, Token, sayable
 from mountsync.paths import RelPath, to_bytes
 from mountsync.storage.api import ABSENT, Expect
 from mountsync.storage.local_disk import disk_facts
@@ -153,12 +153,12 @@ def entry_of(found: os.stat_result, target: bytes | None = None) -> Entry | None
     mode = found.st_mode
     if stat.S_ISREG(mode):
         token = token_of(found)
-        return Entry(Kind.FILE, found.st_size, found.st_mtime_ns, mode & 0o7777, token=token)
+        return Entry(Kind.FILE, found.st_size, sayable(found.st_mtime_ns), mode & 0o7777, token=token)
     if stat.S_ISDIR(mode):
         return Entry(Kind.DIRECTORY, mode=mode & 0o7777)
     if stat.S_ISLNK(mode) and target is not None:
         text = target.decode("utf-8", "surrogateescape")
-        return Entry(Kind.SYMLINK, 0, found.st_mtime_ns, token=token_of(found), target=text)
+        return Entry(Kind.SYMLINK, 0, sayable(found.st_mtime_ns), token=token_of(found), target=text)
     return None
 
 

@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterator
 from typing import Final
 
 from mountsync.errors import MountsyncError, Unreachable, from_os_error
-from mountsync.model.entry import Entry, Kind, Problem, Token
+from mountsync.model.entry import Entry, Kind, Problem, Token, sayable
 from mountsync.paths import RelPath, from_bytes
 from mountsync.storage.api import Listed
 from mountsync.storage.local_root import LocalRoot, entry_of, special
@@ -84,7 +84,7 @@ def _look(item: os.DirEntry[str], fd: int, path: RelPath) -> Entry | Problem:
     if stat.S_ISREG(mode):  # spelt out: most entries are files, and a tree may hold a million
         size, mtime_ns = found.st_size, found.st_mtime_ns
         token = Token(f"{size}:{mtime_ns}:{found.st_ino}")
-        return Entry(Kind.FILE, size, mtime_ns, mode & 0o7777, None, token)
+        return Entry(Kind.FILE, size, sayable(mtime_ns), mode & 0o7777, None, token)
     target = os.readlink(os.fsencode(item.name), dir_fd=fd) if stat.S_ISLNK(mode) else None
     return entry_of(found, target) or problem(special(path))
 

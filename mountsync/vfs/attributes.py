@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mountsync.errors import IsADirectory
+from mountsync.model.entry import sayable
 from mountsync.state.tree import Node, Place
 from mountsync.vfs.files import Files, strip_privileges
 from mountsync.vfs.handles import Handle
@@ -79,9 +80,9 @@ class Attributes(Files):
         if uid is not None or gid is not None:
             self._change_owner(node, uid, gid, keep_mode=mode is not None)
         if atime_ns is not None:
-            node.atime_ns = atime_ns
+            node.atime_ns = sayable(atime_ns)
         if mtime_ns is not None:
-            node.mtime_ns = mtime_ns
+            node.mtime_ns = sayable(mtime_ns)
         node.ctime_ns = self.clock() if ctime_ns is None else ctime_ns
         travels = mode is not None or mtime_ns is not None or (size is not None and not privileged)
         self._keep_attributes(node, travels=travels, wait=size is not None and handle is not None)

@@ -32,6 +32,14 @@ def test_what_is_written_is_what_is_read(steps):
             assert [tuple(each) for each in decoder.decode(encoder.encode(step), raw=True)] == step
 
 
+def test_a_size_of_the_table_that_is_told_twice_is_told():
+    encoder, decoder = Headers(), Decoder()
+    for size in (0, 0):
+        encoder.header_table_size = size
+    assert encoder.encode([]) == b"\x20", "the change is written before the next headers"
+    assert decoder.decode(encoder.encode(CALL), raw=True)
+
+
 def test_headers_of_one_call_only_do_not_drive_out_those_that_come_again():
     encoder = Headers()
     once = ([(b"x-idempotency-key", b"%036d" % n), (b"x-modal-timestamp", b"%018d" % n)] for n in range(500))

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 import trio
 
 from mountsync.errors import MountsyncError, Stale
-from mountsync.formats.modal_sidecar import DIRECTORY_SIZE, Remembered, sayable
-from mountsync.model.entry import Entry, Kind
+from mountsync.formats.modal_sidecar import DIRECTORY_SIZE, Remembered
+from mountsync.model.entry import Entry, Kind, sayable
 from mountsync.paths import OURS
 from mountsync.storage.api import ABSENT, Expect
 from mountsync.storage.modal.names import is_hidden
@@ -138,7 +138,8 @@ class Book:
         """Remembers that we made what Modal shows as `native`, and returns its entry."""
         variant = self._recent.note(native.path, native, fingerprint, before)
         if self.sidecar is not None and not native.path.startswith(f"{OURS}/"):
-            memory = Remembered(native.size, native.mtime, sayable(mtime_ns), mode, variant)
+            told = None if mtime_ns is None else sayable(mtime_ns)
+            memory = Remembered(native.size, native.mtime, told, mode, variant)
             self.sidecar.set(native.path, memory)
         return self.entry(native)
 
@@ -147,11 +148,12 @@ class Book:
         if self.sidecar is None:
             return
         old = self._memory(native)
+        kept = None if old is None else old.mtime_ns
         is_directory = native.kind is NativeKind.DIRECTORY
         entry = Remembered(
             size=DIRECTORY_SIZE if is_directory else native.size,
             mtime=native.mtime,
-            mtime_ns=sayable(mtime_ns) if mtime_ns is not None or old is None else old.mtime_ns,
+            mtime_ns=kept if mtime_ns is None else sayable(mtime_ns),
             mode=mode if mode is not None or old is None else old.mode,
             variant=self._variant(native, old),
         )

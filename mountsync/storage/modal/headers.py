@@ -44,6 +44,8 @@ class Headers(Encoder):
 
     @header_table_size.setter
     def header_table_size(self, value: int) -> None:
+        if value == self.header_table.maxsize:
+            return  # hpack would forget that a change of it is still to be told
         self._known.clear()
         Encoder.header_table_size.fset(self, value)  # type: ignore[attr-defined] # a property has it
 

@@ -42,7 +42,7 @@ class Patience:
     """The attempts of one call. `doubtful`: a failed attempt may have taken effect.
 
     Its time begins when it is first asked for: with the first attempt, so that waiting for a turn is none
-    of it; and of a stream, which has bounds of its own, with the first failure.
+    of it; or with a failure after progress.
     """
 
     limits: Limits
@@ -61,6 +61,10 @@ class Patience:
         if self._end is None:
             self._end = now + (self.limits.call if self.within is None else self.within)
         return max(0.0, self._end - now)
+
+    def renew(self) -> None:
+        """What was tried is getting on: its time begins anew with the next failure, which counts as ever."""
+        self._end = None
 
     def after_refusal(self, status: str, retry_after: float | None) -> float | None:
         """Seconds to wait before the next attempt; None when there is to be none."""

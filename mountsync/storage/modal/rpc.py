@@ -258,17 +258,21 @@ class ModalRpc:
     ) -> tuple[Sequence[NativeEntry], int]:
         """The whole stream, or the wanted paths of it; one that dies is begun again from its start.
 
-        All ends `within` seconds, however steadily a little comes.
+        All ends `within` seconds after it was begun first, however steadily a little comes.
         """
-        end = time.monotonic() + within
+        end: float | None = None
 
-        async def attempt(_: Patience) -> tuple[Sequence[NativeEntry], int]:
+        async def attempt(patience: Patience) -> tuple[Sequence[NativeEntry], int]:
+            nonlocal end
+            end = time.monotonic() + within if end is None else end
+            patience.left()  # from now on, but for what `renew` says
             found: list[NativeEntry] = []
             count = 0
 
             def take(entries: Sequence[Any]) -> None:
                 nonlocal count
                 count += len(entries)
+                patience.renew()
                 found.extend(_entry(each) for each in entries if _is_wanted(each.path, wanted))
 
             await self._stream(request, end - time.monotonic(), take)

@@ -11,7 +11,7 @@ import msgspec
 
 from mountsync.errors import NameRefused, PathError
 from mountsync.formats.rclone_names import DOTS, FORBIDDEN, from_rclone
-from mountsync.model.entry import DIRECTORY, Entry, Kind, Problem, Token
+from mountsync.model.entry import DIRECTORY, Entry, Kind, Problem, Token, sayable
 from mountsync.paths import RelPath, parts_of, rel_path
 from mountsync.storage.api import Listed, NameRules
 
@@ -133,7 +133,7 @@ def nanoseconds(text: str) -> int | None:
     fraction = _FRACTION.search(text)
     moment = datetime.fromisoformat(_FRACTION.sub("", text))
     below = int(fraction[1].ljust(9, "0")[:9]) if fraction else 0
-    return (moment.astimezone(UTC) - _EPOCH) // timedelta(seconds=1) * 10**9 + below
+    return sayable((moment.astimezone(UTC) - _EPOCH) // timedelta(seconds=1) * 10**9 + below)
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

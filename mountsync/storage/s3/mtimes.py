@@ -9,6 +9,8 @@ import re
 from datetime import datetime
 from typing import Final
 
+from mountsync.model.entry import sayable
+
 KEY: Final = "mtime"
 _FORM: Final = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]{1,18}))?")
 _SECOND: Final = 1_000_000_000
@@ -28,7 +30,7 @@ def from_text(text: str | None) -> int | None:
         return None
     sign, seconds, decimals = found.groups()
     value = int(seconds) * _SECOND + int((decimals or "0")[:9].ljust(9, "0"))
-    return -value if sign else value
+    return sayable(-value if sign else value)
 
 
 def whole_seconds(when: datetime) -> int:
