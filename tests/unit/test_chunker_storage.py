@@ -14,6 +14,7 @@ import trio
 from mountsync.errors import (
     ConfigError,
     Corrupt,
+    DirectoryNotEmpty,
     NameRefused,
     NoSpace,
     NotFound,
@@ -353,6 +354,28 @@ async def test_an_interrupted_upload_resumes(base, tmp_path, way, again):
     assert await get(ours, F) == data
     assert (await ours.hashes(F))["sha1"] == hashlib.sha1(data).hexdigest()
     assert len(await items(base)) == 41
+    await ours.aclose()
+
+
+@pytest.mark.parametrize("again", ["same process", "next process"])
+async def test_an_interrupted_upload_does_not_hold_its_folder(base, tmp_path, again):
+    """What others have under way there does; ours is over when the folder is to go."""
+    ours = await open_over(base, tmp_path)
+    await ours.make_directory(RelPath("d"))
+    base.faults.fail_effect(30, Unreachable("gone"))
+    with pytest.raises(Unreachable):
+        await put(ours, "d/f", body(400, 3))
+    if again == "next process":
+        await ours.aclose()
+        ours = await open_over(base, tmp_path)
+        await ours.recover_attempts()
+    assert len(await items(base)) > 10
+    other = await open_over(base, tmp_path / "other machine")
+    with pytest.raises(DirectoryNotEmpty):
+        await other.remove_directory(RelPath("d"))
+    await ours.remove_directory(RelPath("d"))
+    assert await items(base) == {}
+    assert not ours.attempts.transactions
     await ours.aclose()
 
 

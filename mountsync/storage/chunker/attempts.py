@@ -10,7 +10,7 @@ import trio
 
 from mountsync.errors import PathError
 from mountsync.model.entry import Problem
-from mountsync.paths import RelPath, from_bytes, is_within
+from mountsync.paths import RelPath, from_bytes, is_within, parent_of
 from mountsync.storage.chunker.journal import Journal, MoveRecord, Noted, RemovalRecord, UploadRecord
 from mountsync.storage.chunker.layout import Layout
 from mountsync.storage.chunker.objects import is_there, remove
@@ -73,6 +73,10 @@ class Attempts:
         mine = [stage.noted] if stage.begun else []
         others = [noted for noted in earlier if noted not in mine]
         self.add([noted for noted in (*mine, *others) if not noted.ended])
+
+    def interrupted_in(self, folder: RelPath) -> list[RelPath]:
+        """The files in a folder whose uploads were interrupted and may be taken up again."""
+        return [path for path in self._uploads if parent_of(path) == folder]
 
     async def discard(self, old: Layout) -> None:
         """Removes what interrupted uploads of a path left, as far as its layout shows it."""

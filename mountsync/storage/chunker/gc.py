@@ -23,6 +23,7 @@ from mountsync.storage.chunker.layout import COMMIT_WORD, MOVING_WORD, Layout, P
 from mountsync.storage.chunker.objects import remove
 from mountsync.storage.chunker.overlay import ChunkerStorage
 from mountsync.storage.chunker.parallel import run_all
+from mountsync.storage.chunker.view import Survey
 
 DEFAULT_MINIMUM_AGE: Final = 7 * 86_400.0
 """Seconds; longer than any upload should take."""
@@ -151,9 +152,16 @@ async def remove_leftovers(
 
 
 async def sweep(storage: ChunkerStorage, folder: RelPath) -> bool:
-    """Removes old leftovers from a folder in which nothing else is; whether it is empty now."""
-    survey = await storage.survey(folder, recursive=False)
-    if survey.problems or any(layout.exists for layout in survey.layouts.values()):
+    """Removes old leftovers from a folder in which nothing else is; whether it is empty now.
+
+    What interrupted uploads of ours left there goes too: nobody takes them up again.
+    """
+    survey = await _bare(storage, folder)
+    interrupted = storage.attempts.interrupted_in(folder)
+    if survey is not None and interrupted:
+        await _discard(storage, interrupted)
+        survey = await _bare(storage, folder)
+    if survey is None:
         return False
     now = time.time()
     found = [left for layout in survey.layouts.values() for left in _leftovers(storage, layout, now)]
@@ -164,6 +172,19 @@ async def sweep(storage: ChunkerStorage, folder: RelPath) -> bool:
         return False
     await remove_leftovers(storage, safe, minimum_age=0)
     return True
+
+
+async def _bare(storage: ChunkerStorage, folder: RelPath) -> Survey | None:
+    """What is in a folder without files and problems; None for one that has some."""
+    survey = await storage.survey(folder, recursive=False)
+    is_bare = not survey.problems and not any(layout.exists for layout in survey.layouts.values())
+    return survey if is_bare else None
+
+
+async def _discard(storage: ChunkerStorage, paths: Iterable[RelPath]) -> None:
+    for path in paths:
+        async with storage.locks.hold(path):
+            await storage.attempts.discard(await storage.attempts.ready(path))
 
 
 def _may_go(leftover: Leftover, minimum_age: float) -> bool:
