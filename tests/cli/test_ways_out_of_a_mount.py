@@ -29,12 +29,11 @@ def test_export_takes_a_mount_point_as_status_and_flush_do(place: Mounted) -> No
 
 
 def test_a_halted_mount_promises_no_upload(place: Mounted) -> None:
+    (place.remote / "d").mkdir()
     for number in range(3):
-        (place.remote / f"{number}").write_bytes(b"1")
-    place.start()
-    place.until(lambda: len(os.listdir(place.path)) == 3)
-    for number in range(3):
-        (place.remote / f"{number}").unlink()
+        (place.remote / "d" / f"{number}").write_bytes(b"1")
+    place.start().flush()
+    (place.remote / "d").rename(place.home / "gone")  # all are gone at the same time
     place.until(lambda: place.status().state == "halted-emptied")
     (place.path / "mine").write_bytes(b"2")
     done = run_here(["umount", str(place.path)], place.environment, place.home)

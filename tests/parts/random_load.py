@@ -275,9 +275,11 @@ class Crowd:
             if program.failure is not None:
                 raise program.failure
 
-    def judge(self, root: Path) -> list[str]:
+    def judge(self, root: Path, *, alone: bool = True) -> list[str]:
+        """What is wrong below `root`; not `alone`: others work there too, in folders of their own."""
         found = {}
-        for folder, _, names in os.walk(root):
+        tops = [root] if alone else [root / program.name for program in self.programs]
+        for folder, _, names in (step for top in tops for step in os.walk(top)):
             for name in names:
                 path = Path(folder, name)
                 found[str(path.relative_to(root))] = path.read_bytes()
