@@ -143,3 +143,17 @@ def test_no_volume_is_made_for_what_mountsync_keeps(server, shell):
 def test_what_needs_a_volume_says_so(server, shell):
     refused = shell.here("prune-metadata", ":modal:")
     assert refused.error_line == "the remote is the list of volumes; name a volume in it"
+
+
+async def test_what_is_told_in_a_folder_where_it_is_not_is_a_problem(server, tmp_path):
+    plant(server, "data", "abc/good", b"good")
+    plant(server, "data", "abcd/x", b"another's")
+    there = server.volume("data")
+    server.do(lambda: there.children["abc"].add("abcd/x"))
+    async with (
+        modal_storage(server, tmp_path / "state") as storage,
+        storage.list(RelPath("abc"), recursive=False) as batches,
+    ):
+        found = dict([item async for batch in batches for item in batch])
+    assert sorted(found) == ["abc/d/x", "abc/good"]
+    assert [path for path, item in found.items() if isinstance(item, Problem)] == ["abc/d/x"]

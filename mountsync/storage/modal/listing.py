@@ -93,7 +93,8 @@ async def _walk(book: Book, folder: str) -> _Found:
         found, too_large = await _directory(book, here)
         refused |= too_large
         natives.extend(found)
-        left.extend(native.path for native in found if native.kind is NativeKind.DIRECTORY)
+        folders = (native.path for native in found if native.kind is NativeKind.DIRECTORY)
+        left.extend(path for path in folders if _is_below(path, here))
     return natives, refused
 
 
@@ -116,7 +117,14 @@ async def _visible(
     return [native for native in shown if native.path != OURS]
 
 
+def _is_below(path: str, folder: str) -> bool:
+    return path.startswith(f"{folder}/") if folder else path != ""
+
+
 def _relative(path: str, folder: str) -> RelPath:
+    """Raises NameRefused for a path that is none, or that is not in the folder that was asked for."""
+    if not _is_below(path, folder):
+        raise NameRefused("it is not in the folder that was listed", path=path)
     return rel_path(path[len(folder) :].lstrip("/") if folder else path)
 
 
