@@ -55,6 +55,7 @@ from mountsync.errors import (
     from_os_error,
 )
 from mountsync.fuse.descriptors import apart
+from mountsync.fuse.mountpoint import cut_off
 from mountsync.fuse.notifier import FuseNotifier
 from mountsync.fuse.session import Options, serve
 from mountsync.model.entry import Kind
@@ -78,6 +79,8 @@ from mountsync.vfs.volume import Volume
 _log = structlog.get_logger(__name__)
 _USAGE_EVERY_S: Final = 60.0
 _LAST_WORDS_S: Final = 5.0
+_CUT_OFF_S: Final = 5.0
+"""How long a process may take to end once its mount is cut off."""
 _LOCK_AGAIN_S: Final = 0.1
 _ASK_S: Final = 10.0
 """Patience with a remote that is asked what its root is; without an answer it is found out later."""
@@ -125,16 +128,30 @@ async def main(settings: MountSettings) -> None:
 
 async def _lock(settings: MountSettings) -> StateLock:
     """Raises StateLocked; at once when the other process has a mount."""
-    end = trio.current_time() + settings.lock_wait
+    end, is_ending = trio.current_time() + settings.lock_wait, False
     while True:
         try:
             return StateLock(os.fspath(settings.state_dir))
         except StateLocked as error:
-            mounted = mountsync_mounts()
-            holds = any(each.pid == error.pid and each.mountpoint in mounted for each in directory.running())
-            if holds or trio.current_time() >= end:
+            if not is_ending and await trio.to_thread.run_sync(_cut_off_killed, error.pid):
+                end, is_ending = max(end, trio.current_time() + _CUT_OFF_S), True
+            if trio.current_time() >= end or (not is_ending and _is_mounted_by(error.pid)):
                 raise
         await trio.sleep(_LOCK_AGAIN_S)
+
+
+def _is_mounted_by(pid: int | None) -> bool:
+    mounted = mountsync_mounts()
+    return any(each.pid == pid and each.mountpoint in mounted for each in directory.running())
+
+
+def _cut_off_killed(pid: int | None) -> bool:
+    """Helps a process to its end that was killed, and that its own mount holds in the kernel."""
+    killed = [record for record in directory.running() if record.pid == pid and directory.is_killed(record)]
+    for record in killed:
+        if cut_off(record.mountpoint):
+            _log.warning("the mount before was killed and hung; it was cut off", path=record.mountpoint)
+    return bool(killed)
 
 
 async def _with_state(settings: MountSettings, database: Database) -> None:

@@ -106,14 +106,25 @@ def _load(file: Path) -> MountRecord | None:
         return None
 
 
+def is_killed(record: MountRecord) -> bool:
+    """Whether the process was killed and cannot end: a zombie whose other threads wait in the kernel."""
+    with suppress(OSError):
+        return _stat_of(record.pid)[0] == "Z" and _lives(record)
+    return False
+
+
 def _lives(record: MountRecord) -> bool:
     return _start_of(record.pid) == record.started
 
 
 def _start_of(pid: int) -> str | None:
     """Field 22 of /proc/PID/stat; None when there is no such process."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return None
-    return text.rpartition(b")")[2].split()[19].decode("ascii")
+    with suppress(OSError):
+        return _stat_of(pid)[19]
+    return None
+
+
+def _stat_of(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the third one, the state, on."""
+    text = Path(f"/proc/{pid}/stat").read_bytes()
+    return text.rpartition(b")")[2].decode("ascii").split()

@@ -10,13 +10,16 @@ import shutil
 import socket
 import stat
 import subprocess
+from contextlib import suppress
 from typing import Final
 
 from mountsync.errors import MountError
 
 DEVICE: Final = "/dev/fuse"
 _MS_NOSUID, _MS_NODEV, _MS_RDONLY, _MS_NOEXEC = 2, 4, 1, 8
+_MNT_FORCE: Final = 1
 _MNT_DETACH: Final = 2
+_CONNECTIONS: Final = "/sys/fs/fuse/connections"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -182,6 +185,21 @@ def unmount(mountpoint: str, *, lazy: bool) -> bool:
     command = [helper, "-u", "-q", *(["-z"] if lazy else []), "--", mountpoint]
     done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - no shell
     return done.returncode == 0
+
+
+def cut_off(mountpoint: str) -> bool:
+    """Ends all requests to a mount whose process was killed and cannot die as long as one waits for it.
+
+    The kernel's control file system lets the owner do that; without it root alone can. Whether it was done.
+    """
+    kind = mounted_at(mountpoint)
+    if kind is None or not kind[0].startswith("fuse"):
+        return False
+    with suppress(OSError), open(f"{_CONNECTIONS}/{kind[2]}/abort", "w", encoding="ascii") as switch:
+        switch.write("1")
+        return True
+    _libc.umount2(os.fsencode(mountpoint), _MNT_FORCE)
+    return os.geteuid() == 0
 
 
 def sync(mountpoint: str) -> None:

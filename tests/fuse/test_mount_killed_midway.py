@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +34,27 @@ def waits_in(pid: int, where: str) -> bool:
         tasks = Path(f"/proc/{pid}/task").iterdir()
         return any((task / "wchan").read_text() == where for task in tasks)
     return False
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="where the kernel's control file system is not mounted")
+def test_the_next_mount_cuts_off_one_that_cannot_die(mount: Mounted) -> None:
+    script = Path(__file__).parent.parent / "parts" / "hanging_mount.py"
+    command = [sys.executable, str(script), str(mount.cache), str(mount.path)]
+    with subprocess.Popen(command, env=mount.environment, stdout=subprocess.PIPE, text=True) as hanging:
+        assert hanging.stdout is not None
+        assert hanging.stdout.readline() == "dies\n"
+        mount.until(lambda: is_zombie(hanging.pid))
+        with pytest.raises(subprocess.TimeoutExpired):
+            hanging.wait(0.5)
+        mount.start().flush()
+        assert hanging.wait(10) == -signal.SIGKILL
+    assert "it was cut off" in mount.log.read_text()
+    (mount.path / "f").write_bytes(b"x")
+    mount.umount()
+
+
+def is_zombie(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 def test_it_dies_while_it_writes_for_the_last_time(mount: Mounted, tmp_path: Path) -> None:
