@@ -87,19 +87,12 @@ def test_commands_use_them(tmp_path: Path) -> None:
     assert (wrong.code, "did you mean 'chunk_size'" in wrong.error_line) == (2, True)
 
 
-class FromEnvironment(Mounted):
-    """A mount whose remote is known from variables alone."""
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return super().environment | {
-            "MOUNTSYNC_REMOTE_SHARED_TYPE": "chunker",
-            "MOUNTSYNC_REMOTE_SHARED_REMOTE": str(self.remote),
-        }
-
-
 def test_a_mount_uses_them(tmp_path: Path) -> None:
-    place = FromEnvironment(tmp_path / "place", spec="shared:")
+    place = Mounted(tmp_path / "place", spec="shared:")
+    place.more = {
+        "MOUNTSYNC_REMOTE_SHARED_TYPE": "chunker",
+        "MOUNTSYNC_REMOTE_SHARED_REMOTE": str(place.remote),
+    }
     try:
         place.start()
         (place.path / "a").write_text("near")

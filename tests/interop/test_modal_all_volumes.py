@@ -30,12 +30,6 @@ def shell(server, tmp_path):
 class AllVolumes(Mounted):
     """`:modal:`, mounted."""
 
-    server_environment: dict[str, str]
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return super().environment | self.server_environment
-
     def ends_with(self, path: str) -> str:
         """Flushes, which is to end with a problem of this path; the reason that is told."""
         self.run("flush", "--timeout", "20s", str(self.path), code=3)
@@ -50,7 +44,7 @@ def make_mount(server, tmp_path: Path):
 
     def make(*options: str) -> AllVolumes:
         mount = AllVolumes(tmp_path / "home", "--poll-interval", "1s", *options, spec=":modal:")
-        mount.server_environment = server.environment()
+        mount.more = server.environment()
         made.append(mount)
         mount.start()
         return mount

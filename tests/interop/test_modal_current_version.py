@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.test_modal_mount import ModalMount, body
+from tests.interop.test_modal_mount import body
 from tests.modal_server import ModalServer
+from tests.parts.real_mount import Mounted
 
 SIZES = {"small": 3000, "large": 5 << 20}
 
 
 @pytest.fixture
-def mount(server: ModalServer, tmp_path: Path) -> Iterator[ModalMount]:
-    mount = ModalMount(tmp_path / "home", "--poll-interval", "10m", spec=":modal:data")
-    mount.server_environment = server.environment()
+def mount(server: ModalServer, tmp_path: Path) -> Iterator[Mounted]:
+    mount = Mounted(tmp_path / "home", "--poll-interval", "10m", spec=":modal:data")
+    mount.more = server.environment()
     for name, size in SIZES.items():
         plant(server, name, body(size), 1_700_000_000)
     mount.start().flush()
@@ -31,7 +32,7 @@ def plant(server: ModalServer, name: str, data: bytes, mtime: int) -> None:
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_another_version(mount: ModalMount, server: ModalServer, name: str) -> None:
+def test_another_version(mount: Mounted, server: ModalServer, name: str) -> None:
     assert (mount.path / name).stat().st_size == SIZES[name]
     data = body(SIZES[name] + 10)
     plant(server, name, data, 1_700_000_100)
@@ -44,7 +45,7 @@ def test_another_version(mount: ModalMount, server: ModalServer, name: str) -> N
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_gone(mount: ModalMount, server: ModalServer, name: str) -> None:
+def test_gone(mount: Mounted, server: ModalServer, name: str) -> None:
     volume = server.volume("data")
     server.do(lambda: server.store.remove(volume, name, recursive=False, vanish=False))
     with pytest.raises(FileNotFoundError):
@@ -52,7 +53,7 @@ def test_gone(mount: ModalMount, server: ModalServer, name: str) -> None:
     assert name not in os.listdir(mount.path)
 
 
-def test_offline_it_opens_as_it_is_known(mount: ModalMount, server: ModalServer) -> None:
+def test_offline_it_opens_as_it_is_known(mount: Mounted, server: ModalServer) -> None:
     assert (mount.path / "small").read_bytes() == body(SIZES["small"])
     server.__exit__()
     fd = os.open(mount.path / "large", os.O_RDONLY)

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from mountsync.storage.local import LocalStorage
-from tests.interop.test_modal_mount import ModalMount
 from tests.modal_server import ModalServer
 from tests.parts.failing import failing
 from tests.parts.modal import modal_storage
 from tests.parts.pairs import Pair
+from tests.parts.real_mount import Mounted
 from tests.parts.shell import Shell
 
 MODES = {"script": 0o755, "secret": 0o600, "odd": 0o4711, "plain": 0o644, "d/deep": 0o750, "own": 0o700}
@@ -63,14 +63,14 @@ def other(server: ModalServer, tmp_path: Path) -> User:
 
 @pytest.fixture
 def mount(server: ModalServer, tmp_path: Path):
-    mount = ModalMount(tmp_path / "home", "--poll-interval", "1s", spec=":modal:data")
-    mount.server_environment = server.environment()
+    mount = Mounted(tmp_path / "home", "--poll-interval", "1s", spec=":modal:data")
+    mount.more = server.environment()
     mount.start()
     yield mount
     mount.end()
 
 
-def test_a_mount_keeps_them(mount: ModalMount, other: User) -> None:
+def test_a_mount_keeps_them(mount: Mounted, other: User) -> None:
     make(mount.path)
     mount.flush()
     other.do("copy", ":modal:data", other.folder)
@@ -90,7 +90,7 @@ def test_a_mount_keeps_them(mount: ModalMount, other: User) -> None:
     assert mount.status().pending == 0
 
 
-def test_a_mount_sees_what_another_sets(mount: ModalMount, other: User) -> None:
+def test_a_mount_sees_what_another_sets(mount: Mounted, other: User) -> None:
     (mount.path / "plain").write_bytes(b"1")
     mount.flush()
     other.do("bisync", other.folder, ":modal:data")

@@ -36,16 +36,6 @@ BODIES = {
 }
 
 
-class ModalMount(Mounted):
-    """The volume `data` of a server, mounted."""
-
-    server_environment: dict[str, str]
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return super().environment | self.server_environment
-
-
 @pytest.fixture
 def modal(server: ModalServer) -> ModalCommand:
     return modal_command("newest", server.environment())
@@ -53,14 +43,14 @@ def modal(server: ModalServer) -> ModalCommand:
 
 @pytest.fixture
 def mount(server: ModalServer, tmp_path: Path):
-    mount = ModalMount(tmp_path / "home", "--poll-interval", "1s", spec=":modal:data")
-    mount.server_environment = server.environment()
+    mount = Mounted(tmp_path / "home", "--poll-interval", "1s", spec=":modal:data")
+    mount.more = server.environment()
     mount.start()
     yield mount
     mount.end()
 
 
-def test_written_here_read_by_modal(mount: ModalMount, modal: ModalCommand, tmp_path: Path) -> None:
+def test_written_here_read_by_modal(mount: Mounted, modal: ModalCommand, tmp_path: Path) -> None:
     for name, data in BODIES.items():
         (mount.path / name).parent.mkdir(parents=True, exist_ok=True)
         (mount.path / name).write_bytes(data)
@@ -73,7 +63,7 @@ def test_written_here_read_by_modal(mount: ModalMount, modal: ModalCommand, tmp_
 
 
 def test_written_by_modal_read_here(
-    mount: ModalMount, modal: ModalCommand, server: ModalServer, tmp_path: Path
+    mount: Mounted, modal: ModalCommand, server: ModalServer, tmp_path: Path
 ) -> None:
     no_doubt(server)
     source = tmp_path / "source"
@@ -89,7 +79,7 @@ def test_written_by_modal_read_here(
 
 @pytest.mark.parametrize("made_anew", [False, True])
 def test_a_volume_that_goes_away_under_a_mount(
-    mount: ModalMount, server: ModalServer, tmp_path: Path, made_anew: bool
+    mount: Mounted, server: ModalServer, tmp_path: Path, made_anew: bool
 ) -> None:
     (mount.path / "a").write_bytes(b"the only copy")
     (mount.path / "large").write_bytes(body(200_000))
@@ -121,7 +111,7 @@ def test_a_volume_that_goes_away_under_a_mount(
     mount.run("umount", "--now", str(mount.path))
 
 
-def test_a_folder_that_modal_does_not_list_is_an_error(mount: ModalMount, server: ModalServer) -> None:
+def test_a_folder_that_modal_does_not_list_is_an_error(mount: Mounted, server: ModalServer) -> None:
     volume = server.volume("data")
     server.do(lambda: server.store.plant(volume, "d/f", b"1", mtime=5))
     server.faults.unreadable.add("d")
@@ -142,8 +132,8 @@ def test_renames_between_volumes(server: ModalServer, tmp_path: Path) -> None:
     one, two = server.volume("one"), server.volume("two")
     server.do(lambda: server.store.plant(one, "cold", body(200_000), mtime=5))
     server.do(lambda: server.store.plant(one, "d/deep/cold", b"2", mtime=5))
-    mount = ModalMount(tmp_path / "home", "--poll-interval", "1s", spec=":modal:")
-    mount.server_environment = server.environment()
+    mount = Mounted(tmp_path / "home", "--poll-interval", "1s", spec=":modal:")
+    mount.more = server.environment()
     mount.start()
     try:
         (mount.path / "one" / "warm").write_bytes(b"3")
@@ -194,7 +184,7 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def test_100_mib_written_here_read_by_modal(mount: ModalMount, modal: ModalCommand, tmp_path: Path) -> None:
+def test_100_mib_written_here_read_by_modal(mount: Mounted, modal: ModalCommand, tmp_path: Path) -> None:
     wanted = write_large(mount.path / "large", 100)
     mount.flush()
     modal("get", "data", "large", str(tmp_path / "got"))
@@ -202,7 +192,7 @@ def test_100_mib_written_here_read_by_modal(mount: ModalMount, modal: ModalComma
 
 
 def test_100_mib_written_by_modal_read_here(
-    mount: ModalMount, modal: ModalCommand, server: ModalServer, tmp_path: Path
+    mount: Mounted, modal: ModalCommand, server: ModalServer, tmp_path: Path
 ) -> None:
     wanted = write_large(tmp_path / "large", 100)
     no_doubt(server)
@@ -233,7 +223,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_many_written_here_read_by_modal(
-    mount: ModalMount, modal: ModalCommand, server: ModalServer, tmp_path: Path
+    mount: Mounted, modal: ModalCommand, server: ModalServer, tmp_path: Path
 ) -> None:
     bodies = many(mount.path / "many")
     mount.flush()
@@ -243,7 +233,7 @@ def test_many_written_here_read_by_modal(
 
 
 def test_many_written_by_modal_read_here(
-    mount: ModalMount, modal: ModalCommand, server: ModalServer, tmp_path: Path
+    mount: Mounted, modal: ModalCommand, server: ModalServer, tmp_path: Path
 ) -> None:
     bodies = many(tmp_path / "many")
     no_doubt(server)
@@ -262,7 +252,7 @@ RENAMES = {
 
 @pytest.mark.parametrize("renames", RENAMES.values(), ids=RENAMES)
 def test_a_rename_moves_no_bytes(
-    mount: ModalMount, server: ModalServer, modal: ModalCommand, renames: list[tuple[str, str]]
+    mount: Mounted, server: ModalServer, modal: ModalCommand, renames: list[tuple[str, str]]
 ) -> None:
     for folder in ("folder", "other"):
         (mount.path / folder).mkdir()
@@ -280,7 +270,7 @@ def test_a_rename_moves_no_bytes(
     assert server.counts.get_bytes - got < 8192
 
 
-def test_times_survive_an_empty_cache(mount: ModalMount) -> None:
+def test_times_survive_an_empty_cache(mount: Mounted) -> None:
     (mount.path / "old").write_bytes(b"x")
     os.utime(mount.path / "old", ns=(10**18, 10**18 + 123456789))
     mount.flush()
@@ -291,7 +281,7 @@ def test_times_survive_an_empty_cache(mount: ModalMount) -> None:
     assert ".mountsync" not in os.listdir(mount.path)
 
 
-def test_a_mount_starts_although_a_rename_cannot_be_settled(mount: ModalMount, server: ModalServer) -> None:
+def test_a_mount_starts_although_a_rename_cannot_be_settled(mount: Mounted, server: ModalServer) -> None:
     (mount.path / "a").write_bytes(b"x")
     mount.flush()
     server.faults.rpc.append(RpcFault("VolumeRemoveFile2", "PERMISSION_DENIED", 99))
@@ -303,7 +293,7 @@ def test_a_mount_starts_although_a_rename_cannot_be_settled(mount: ModalMount, s
     assert (mount.path / "b").read_bytes() == b"x"
 
 
-def test_prune_metadata_drops_what_modal_removed(mount: ModalMount, modal: ModalCommand) -> None:
+def test_prune_metadata_drops_what_modal_removed(mount: Mounted, modal: ModalCommand) -> None:
     (mount.path / "here").write_bytes(b"x")
     mount.flush()
     mount.umount()

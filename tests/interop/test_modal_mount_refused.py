@@ -13,21 +13,11 @@ from tests.parts.modal import plant
 from tests.parts.real_mount import PATIENCE_S, Mounted
 
 
-class ModalMount(Mounted):
-    """Something on a server, mounted."""
-
-    server_environment: dict[str, str]
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return super().environment | self.server_environment
-
-
 @pytest.fixture
 def mount(server: ModalServer, tmp_path: Path):
     plant(server, "folder/file", b"text")
-    mount = ModalMount(tmp_path / "home", spec=":modal:data/folder/file")
-    mount.server_environment = server.environment()
+    mount = Mounted(tmp_path / "home", spec=":modal:data/folder/file")
+    mount.more = server.environment()
     yield mount
     mount.end()
 
@@ -60,12 +50,12 @@ def test_a_local_file_too(mount: Mounted) -> None:
     assert refused(mount).endswith("it is not a folder; name the folder that it lies in")
 
 
-def test_a_known_folder_is_mounted_while_modal_is_away(mount: ModalMount) -> None:
+def test_a_known_folder_is_mounted_while_modal_is_away(mount: Mounted) -> None:
     mount.spec = ":modal:data/folder"
     mount.start()
     assert (mount.path / "file").read_bytes() == b"text"
     mount.umount()
-    mount.server_environment |= {"MODAL_SERVER_URL": "http://127.0.0.1:9"}  # where nobody answers
+    mount.more |= {"MODAL_SERVER_URL": "http://127.0.0.1:9"}  # where nobody answers
     mount.start()
     assert os.listdir(mount.path) == ["file"]
     assert mount.status().state in ("starting", "offline")

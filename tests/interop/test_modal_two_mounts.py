@@ -13,21 +13,11 @@ from tests.parts.real_mount import Mounted
 T1 = 1_700_000_000_123_456_789
 
 
-class ModalMount(Mounted):
-    """The volume `data` of a server, mounted."""
-
-    server_environment: dict[str, str]
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return super().environment | self.server_environment
-
-
 @pytest.fixture
 def mounts(server: ModalServer, tmp_path: Path):
-    made = [ModalMount(tmp_path / name, "--poll-interval", "1s", spec=":modal:data") for name in ("1", "2")]
+    made = [Mounted(tmp_path / name, "--poll-interval", "1s", spec=":modal:data") for name in ("1", "2")]
     for mount in made:
-        mount.server_environment = server.environment()
+        mount.more = server.environment()
         mount.start()
     yield made
     for mount in made:

@@ -275,6 +275,15 @@ class Crowd:
             if program.failure is not None:
                 raise program.failure
 
+    def work_until(self, root: Path, seconds: float, end: Callable[[], None]) -> None:
+        """Works for some time, at least one change of each program, and on until `end` has come."""
+        self.begin(root)
+        time.sleep(seconds)
+        self.until_all_worked()
+        self.expect_the_end()
+        end()
+        self.join()
+
     def judge(self, root: Path, *, alone: bool = True) -> list[str]:
         """What is wrong below `root`; not `alone`: others work there too, in folders of their own."""
         found = {}

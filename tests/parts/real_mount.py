@@ -43,6 +43,8 @@ class Mounted:
         self.cache = home / "cache"
         self.log = home / "mount.log"
         self.options = options
+        self.more: dict[str, str] = {}
+        """Variables that the command sees besides."""
         self.process: subprocess.Popen[str] | None = None
         for folder in (self.remote, self.path):
             folder.mkdir(parents=True, exist_ok=True)
@@ -56,6 +58,7 @@ class Mounted:
             "XDG_STATE_HOME": str(self.home / "state"),
             "XDG_CONFIG_HOME": str(self.home / "config"),
             "MOUNTSYNC_CONFIG": str(self.home / "config.toml"),
+            **self.more,
         }
 
     def command(self, *words: str) -> list[str]:

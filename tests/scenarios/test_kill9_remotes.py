@@ -30,16 +30,6 @@ ROUNDS = int(os.environ.get("MOUNTSYNC_KILL_ROUNDS", "2"))
 SEED = int(os.environ.get("MOUNTSYNC_KILL_SEED", "1"))
 
 
-class FarMount(Mounted):
-    """A remote that a server keeps."""
-
-    more: dict[str, str]
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return super().environment | self.more
-
-
 class Remote:
     """Mounts of one remote, and what a program without a mount reads from it."""
 
@@ -47,10 +37,10 @@ class Remote:
         self.home = home
         self.spec = spec
         self.environment = environment
-        self.mounts: list[FarMount] = []
+        self.mounts: list[Mounted] = []
 
-    def mount(self, *options: str) -> FarMount:
-        mount = FarMount(self.home / f"home{len(self.mounts)}", *options, spec=self.spec)
+    def mount(self, *options: str) -> Mounted:
+        mount = Mounted(self.home / f"home{len(self.mounts)}", *options, spec=self.spec)
         mount.more = self.environment
         self.mounts.append(mount)
         return mount.start()
@@ -141,12 +131,7 @@ def test_two_mounts(remote: Remote) -> None:
 
 
 def kill_once(mount: Mounted, crowd: Crowd, chance: random.Random, when: str) -> None:
-    crowd.begin(mount.path)
-    time.sleep(chance.uniform(0.1, 1.2))
-    crowd.until_all_worked()
-    crowd.expect_the_end()
-    mount.kill9()
-    crowd.join()
+    crowd.work_until(mount.path, chance.uniform(0.1, 1.2), mount.kill9)
     mount.remount()
     judged(crowd, mount, when)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import random
-import time
 from collections.abc import Callable
 
 from tests.parts.random_load import Crowd
@@ -26,12 +25,7 @@ def test_rounds(new_mount: Callable[..., Mounted]) -> None:
     crowd = Crowd(SEED, 3)
     with Witness(mount.remote) as witness:
         for number in range(ROUNDS):
-            crowd.begin(mount.path)
-            time.sleep(chance.uniform(0.1, 1.2))
-            crowd.until_all_worked()
-            crowd.expect_the_end()
-            mount.kill9()
-            crowd.join()
+            crowd.work_until(mount.path, chance.uniform(0.1, 1.2), mount.kill9)
             mount.remount()
             wrong = crowd.judge(mount.path)
             assert wrong == [], "\n".join([f"round {number}, seed {SEED}", *wrong])

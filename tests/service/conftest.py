@@ -46,16 +46,6 @@ class Manager:
         self._socket.close()
 
 
-class ManagedMount(Mounted):
-    """A mount that knows its manager."""
-
-    extra: dict[str, str]
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return super().environment | self.extra
-
-
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[Manager]:
     made = Manager(tmp_path / "notify")
@@ -64,9 +54,9 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
 
 
 @pytest.fixture
-def managed(tmp_path: Path, manager: Manager) -> Iterator[ManagedMount]:
+def managed(tmp_path: Path, manager: Manager) -> Iterator[Mounted]:
     """Not started; write delays are long, so that what is written stays here."""
-    made = ManagedMount(tmp_path / "place", "--write-delay", "1h")
-    made.extra = {"NOTIFY_SOCKET": str(manager.address)}
+    made = Mounted(tmp_path / "place", "--write-delay", "1h")
+    made.more = {"NOTIFY_SOCKET": str(manager.address)}
     yield made
     made.end()

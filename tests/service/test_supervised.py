@@ -12,10 +12,11 @@ import pytest
 import trio
 
 from mountsync.control import supervisor
-from tests.service.conftest import ManagedMount, Manager
+from tests.parts.real_mount import Mounted
+from tests.service.conftest import Manager
 
 
-def stop(managed: ManagedMount, how: int = signal.SIGTERM) -> int:
+def stop(managed: Mounted, how: int = signal.SIGTERM) -> int:
     assert managed.process is not None and managed.process.stdout is not None
     managed.process.send_signal(how)
     code = managed.process.wait(60)
@@ -24,8 +25,8 @@ def stop(managed: ManagedMount, how: int = signal.SIGTERM) -> int:
     return code
 
 
-def test_ready_only_when_mounted_then_alive_then_stopping(managed: ManagedMount, manager: Manager) -> None:
-    managed.extra["WATCHDOG_USEC"] = "300000"
+def test_ready_only_when_mounted_then_alive_then_stopping(managed: Mounted, manager: Manager) -> None:
+    managed.more["WATCHDOG_USEC"] = "300000"
     (managed.remote / "a").write_text("far")
     managed.start()
     assert manager.until("READY=1").startswith(f"READY=1\nSTATUS=mounted {managed.remote} on ")
@@ -37,8 +38,8 @@ def test_ready_only_when_mounted_then_alive_then_stopping(managed: ManagedMount,
     assert not os.path.ismount(managed.path)
 
 
-def test_a_process_that_does_not_run_gives_no_sign_of_life(managed: ManagedMount, manager: Manager) -> None:
-    managed.extra["WATCHDOG_USEC"] = "300000"
+def test_a_process_that_does_not_run_gives_no_sign_of_life(managed: Mounted, manager: Manager) -> None:
+    managed.more["WATCHDOG_USEC"] = "300000"
     managed.start()
     manager.until("WATCHDOG=1")
     assert managed.process is not None
@@ -51,14 +52,14 @@ def test_a_process_that_does_not_run_gives_no_sign_of_life(managed: ManagedMount
     assert stop(managed) == 0
 
 
-def test_state_is_told(managed: ManagedMount, manager: Manager) -> None:
+def test_state_is_told(managed: Mounted, manager: Manager) -> None:
     managed.start()
     managed.tell("pause")
     assert manager.until("STATUS=paused") == "STATUS=paused: paused by request"
     assert stop(managed) == 0
 
 
-def test_sigterm_parks_what_is_left(managed: ManagedMount) -> None:
+def test_sigterm_parks_what_is_left(managed: Mounted) -> None:
     managed.start()
     (managed.path / "a").write_text("near")
     assert stop(managed) == 0
@@ -69,14 +70,14 @@ def test_sigterm_parks_what_is_left(managed: ManagedMount) -> None:
     managed.umount()
 
 
-def test_sigterm_uploads_what_is_left_when_asked(managed: ManagedMount) -> None:
+def test_sigterm_uploads_what_is_left_when_asked(managed: Mounted) -> None:
     managed.start("--drain", "60s")
     (managed.path / "a").write_text("near")
     assert stop(managed) == 0
     assert (managed.remote / "a").read_text() == "near"
 
 
-def test_a_drain_ends_when_the_remote_is_away(managed: ManagedMount) -> None:
+def test_a_drain_ends_when_the_remote_is_away(managed: Mounted) -> None:
     managed.start("--drain", "1s", "--offline")
     (managed.path / "a").write_text("near")
     assert stop(managed) == 0
@@ -85,7 +86,7 @@ def test_a_drain_ends_when_the_remote_is_away(managed: ManagedMount) -> None:
     assert (managed.remote / "a").read_text() == "near"
 
 
-def test_a_folder_in_use_does_not_hold_up_the_end(managed: ManagedMount) -> None:
+def test_a_folder_in_use_does_not_hold_up_the_end(managed: Mounted) -> None:
     managed.start()
     (managed.path / "a").write_text("near")
     held = os.open(managed.path / "a", os.O_RDONLY)
@@ -97,9 +98,7 @@ def test_a_folder_in_use_does_not_hold_up_the_end(managed: ManagedMount) -> None
             os.close(held)
 
 
-def test_after_a_crash_the_next_start_repairs_the_mount_point(
-    managed: ManagedMount, manager: Manager
-) -> None:
+def test_after_a_crash_the_next_start_repairs_the_mount_point(managed: Mounted, manager: Manager) -> None:
     managed.start()
     (managed.path / "a").write_text("near")
     assert managed.run("umount", "--now", "--if-mounted", str(managed.remote)).stderr == ""
@@ -114,7 +113,7 @@ def test_after_a_crash_the_next_start_repairs_the_mount_point(
 
 
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_a_signal_while_the_remote_does_not_answer(managed: ManagedMount, how: int, code: int) -> None:
+def test_a_signal_while_the_remote_does_not_answer(managed: Mounted, how: int, code: int) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
