@@ -14,7 +14,7 @@ from tests.parts.modal import modal_storage, plant
 
 async def test_calls_that_wait_for_their_turn_are_not_given_up(server, tmp_path):
     """Though all that are before them take longer than one call may."""
-    limits = Limits(connect=1.0, call=1.0, idle=1.0, first_delay=0.01, calls_at_once=2)
+    limits = Limits(connect=2.0, call=2.0, idle=1.0, first_delay=0.01, calls_at_once=2)
     async with modal_storage(server, tmp_path / "s", limits=limits, sidecar_metadata=False) as storage:
         for n in range(10):
             plant(server, f"d{n}/f", b"data")
@@ -45,7 +45,7 @@ async def test_a_call_without_time_says_nothing_of_its_line(server, tmp_path):
 
 
 async def test_looks_that_wait_for_their_turn_are_not_given_up(server, tmp_path):
-    limits = Limits(connect=1.0, call=1.0, idle=1.0, first_delay=0.01, calls_at_once=2)
+    limits = Limits(connect=2.0, call=2.0, idle=1.0, first_delay=0.01, calls_at_once=2)
     async with modal_storage(server, tmp_path / "s", limits=limits, sidecar_metadata=False) as storage:
         for n in range(10):
             plant(server, f"d{n}/f", b"data")
