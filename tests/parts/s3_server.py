@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
 import os
@@ -140,6 +141,7 @@ def s3_server(_running_server):
     yield server
     server.fault = lambda method, query: None
     server.objects.reset()  # each object holds an open file until then
+    gc.collect()  # and so do those that were replaced
 
 
 @pytest.fixture

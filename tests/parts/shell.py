@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import os
 import subprocess
@@ -43,7 +44,7 @@ def _text(stream: io.TextIOWrapper) -> str:
 def run_here(args: Sequence[str], environment: Mapping[str, str], home: Path) -> Outcome:
     """One command in this process, as if it were one of its own with this environment."""
     out, err = io.TextIOWrapper(io.BytesIO()), io.TextIOWrapper(io.BytesIO())
-    before = dict(os.environ)
+    before, looks = dict(os.environ), gc.get_threshold()
     os.environ.clear()
     os.environ.update(environment)
     try:
@@ -52,6 +53,9 @@ def run_here(args: Sequence[str], environment: Mapping[str, str], home: Path) ->
     finally:
         os.environ.clear()
         os.environ.update(before)
+        # A command looks for garbage as seldom as can be; garbage of a server in this process holds files.
+        gc.unfreeze()
+        gc.set_threshold(*looks)
     texts = [_text(stream) for stream in (out, err)]
     assert "Traceback" not in texts[1], texts[1]
     return Outcome(code, *texts)

@@ -77,6 +77,7 @@ async def test_an_interrupted_upload_does_not_hold_its_folder(base, tmp_path, ag
     await ours.remove_directory(RelPath("d"))
     assert await items(base) == {}
     assert not ours.attempts.transactions
+    await other.aclose()
     await ours.aclose()
 
 
