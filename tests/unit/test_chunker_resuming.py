@@ -13,23 +13,9 @@ from mountsync.errors import (
     Unreachable,
 )
 from mountsync.paths import RelPath
-from mountsync.storage.memory import MemoryStorage
 from tests.parts.bodies import ChangingSource, body, get, items, put
 from tests.parts.chunkers import open_over
-from tests.parts.failing import failing
 from tests.unit.test_chunker_storage import DATA, PATCHED, STAMP, F, below
-
-
-@pytest.fixture
-async def base():
-    return failing(MemoryStorage())
-
-
-@pytest.fixture
-async def ours(base, tmp_path):
-    storage = await open_over(base, tmp_path)
-    yield storage
-    await storage.aclose()
 
 
 @pytest.mark.parametrize("way", ["rename", "norename"])

@@ -39,18 +39,6 @@ F, G = RelPath("f"), RelPath("g")
 STAMP = 1_600_000_000_123_456_789
 
 
-@pytest.fixture
-async def base():
-    return failing(MemoryStorage())
-
-
-@pytest.fixture
-async def ours(base, tmp_path):
-    storage = await open_over(base, tmp_path)
-    yield storage
-    await storage.aclose()
-
-
 async def below(base) -> dict[str, bytes]:
     return {path: await get(base, path) for path in await items(base)}
 
